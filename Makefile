@@ -1,0 +1,34 @@
+# Two commands do everything: `make demo` runs the main job, `make test` passes the tests.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO_SECONDS ?= 60
+
+.PHONY: demo test check format install model clean
+
+$(BIN)/eddyline: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	touch $@
+
+install: $(BIN)/eddyline
+
+demo: install  ## live NetFlow v9 with attacks on UDP 2055, scored, for DEMO_SECONDS seconds (0 = until Ctrl-C)
+	$(BIN)/eddyline demo --seconds $(DEMO_SECONDS)
+
+check: install  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/test_imports.py
+
+test: check  ## the whole suite
+	$(BIN)/pytest
+
+format: install
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info

@@ -1,0 +1,85 @@
+"""The four contracts of the ends and the middle, on one page. Everything concrete is opened by name where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol, Self
+
+import pyarrow as pa
+from torch import Tensor
+
+from eddyline.alerts import Alert, Explanation
+from eddyline.combine import ScoredFlows
+from eddyline.flows import FlowBatch
+from eddyline.graphs import FlowGraph
+from eddyline.windows import Commit
+
+
+class Source(Protocol):
+    """Flows from outside.
+
+    Iterating blocks at most about a second: an idle live source yields an empty batch with its clock, so windows can
+    close. A record that cannot be read goes into `FlowBatch.rejected` and never raises; a source that cannot go on
+    raises SourceError.
+    """
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        """Batches in arrival order; ends when the source does."""
+        ...
+
+    def commit(self, commit: Commit) -> None:
+        """Everything up to `commit.position` is safely in the sinks. On restart, resume after it."""
+        ...
+
+    def close(self) -> None:
+        """Stop and release. May be called from another thread to end a blocked iteration; twice is once."""
+        ...
+
+
+class Detector(Protocol):
+    """Scores the flows of one window.
+
+    Pure: same graph, same scores, in any process, on any batch size, on CPU and GPU. Learned state comes only from
+    `load`. Higher = more anomalous, on the detector's own scale. A detector that judges hosts or windows repeats its
+    verdict on their flows.
+    """
+
+    name: str
+
+    def score(self, graph: FlowGraph) -> Tensor:
+        """Raw scores, float32 (E,), finite, in the window's order."""
+        ...
+
+    def explain(self, graph: FlowGraph, edges: Tensor) -> Explanation:
+        """Reasons for the flows in rows `edges`, int64 (K,)."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write everything `load` needs: safetensors and JSON, no pickle."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path, device: str) -> Self:
+        """Read a saved detector; raises ArtifactError that names the file or field at fault."""
+        ...
+
+
+class Sink(Protocol):
+    """Writing the same window twice equals writing it once; the key is (site, start, part)."""
+
+    def write(self, scored: ScoredFlows, alerts: Sequence[Alert]) -> None:
+        """Take one scored window and the alerts that it opened or changed. May buffer until `flush`."""
+        ...
+
+    def reject(self, rejected: pa.Table) -> None:
+        """Keep records that could not be read, rows of REJECTED_SCHEMA."""
+        ...
+
+    def flush(self) -> None:
+        """Return when everything written is durable; raises SinkError that says what is not."""
+        ...
+
+    def close(self) -> None:
+        """Flush and release; twice is once."""
+        ...

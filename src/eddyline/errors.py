@@ -1,0 +1,32 @@
+"""Every error Eddyline raises on purpose.
+
+EddylineError
+├── ConfigError      a wrong setting, URL, flag or file layout: stops at once, exit 2
+├── ArtifactError    a model folder that is missing, incomplete or of another version: exit 2
+├── SourceError      a source that cannot go on: exit 1
+└── SinkError        a sink that cannot write: exit 1, and what was not written is said
+
+A bad *record* is no error: sources return it in `FlowBatch.rejected`.
+"""
+
+from __future__ import annotations
+
+
+class EddylineError(Exception):
+    """The root. The message names the step, the value and the remedy."""
+
+
+class ConfigError(EddylineError):
+    """A setting that can never work: raised before anything is read."""
+
+
+class ArtifactError(ConfigError):
+    """A model folder that cannot be used as it is."""
+
+
+class SourceError(EddylineError):
+    """Reading failed for a reason that is not one bad record."""
+
+
+class SinkError(EddylineError):
+    """Writing failed; the windows named in the message are not in the output."""
