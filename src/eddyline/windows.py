@@ -8,11 +8,22 @@ late and comes out in the site's next late window.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Final, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from eddyline.flows import FlowBatch
+
+_UNTIMED: Final = np.iinfo(np.int64).min  # stands for a null time inside NumPy columns
+_NEVER: Final = -(2**60)  # before any event time, and far enough from the edge of int64 to add to
+_SLICES: Final = 16  # more runs than this in one batch and gathering is cheaper than slicing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class Window:
     Args:
         site: one site, never two.
         start_us, end_us: microseconds UTC; None for count windows.
-        part: 0, or 1, 2, … where the window was cut; (site, start_us, part) is the key of a window.
+        part: 0, or 1, 2, … where the window was cut; (site, start_us, late, part) is its key.
         late: these flows came after their windows had closed; [start_us, end_us) then spans those windows.
         flows: E >= 1 rows of BATCH_SCHEMA.
     """
@@ -63,6 +74,7 @@ class SiteState:
 
     closed_until_us: int
     watermark_us: int
+    lead_us: int | None  # a live source's clock minus the watermark, when flows last moved it
     flows_before_close: int  # flows of the stream after `Commit.position` that arrived before the site's last close
     parts: Mapping[int | None, tuple[int, int]]  # window start -> (next part, flows after the position already out)
     late_parts: int
@@ -70,9 +82,14 @@ class SiteState:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """Everything up to `position` is in closed windows; `sites` tells a replay after it what is already out."""
+    """Everything up to `position` is in closed windows; the rest tells a replay after it what is already out.
+
+    `seen` flows after `position` had been taken when this was written: the replay brings them again, and until then
+    nothing moves a watermark, for `sites` already has what they did to it.
+    """
 
     position: Any
+    seen: int = 0
     sites: Mapping[str, SiteState] = field(default_factory=dict)
     memories: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,3 +101,238 @@ class Step:
     closed: tuple[Window, ...]
     late: int
     commit: Commit
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One batch of which `left` flows are not in a closed window yet; `safe` once everything up to it is."""
+
+    position: Any
+    flows: int
+    left: int
+    safe: bool = False
+
+
+@dataclass(slots=True)
+class _Open:
+    """A window that still takes flows: its pieces, and what parts of it are already out."""
+
+    pieces: deque[tuple[_Pending, pa.Table]] = field(default_factory=deque)
+    rows: int = 0
+    part: int = 0
+    out: deque[tuple[_Pending | None, int]] = field(default_factory=deque)
+    skip: int = 0  # flows that a replay brings again
+
+    def put(self, batch: _Pending, flows: pa.Table) -> None:
+        again = min(self.skip, flows.num_rows)
+        if again:
+            self.skip -= again
+            self.out.append((batch, again))
+            batch.left -= again
+            flows = flows.slice(again)
+        if flows.num_rows:
+            self.pieces.append((batch, flows))
+            self.rows += flows.num_rows
+
+    def cut(self, rows: int) -> pa.Table:
+        """Take the first `rows` flows out; they count as out from here on."""
+        taken: list[pa.Table] = []
+        missing = rows
+        while missing:
+            batch, flows = self.pieces.popleft()
+            if flows.num_rows > missing:
+                self.pieces.appendleft((batch, flows.slice(missing)))
+                flows = flows.slice(0, missing)
+            batch.left -= flows.num_rows
+            missing -= flows.num_rows
+            self.out.append((batch, flows.num_rows))
+            taken.append(flows)
+        self.rows -= rows
+        return pa.concat_tables(taken)
+
+    def out_after_position(self) -> int:
+        while self.out and (self.out[0][0] is None or self.out[0][0].safe):
+            self.out.popleft()
+        return self.skip + sum(rows for _, rows in self.out)
+
+
+@dataclass(slots=True)
+class _Site:
+    closed_until_us: int = _NEVER
+    watermark_us: int = _NEVER
+    lead_us: int | None = None  # a live source's clock minus the watermark, when flows last moved it
+    closed_at: int = 0  # flows of the stream that had arrived at the last close
+    open: dict[int | None, _Open] = field(default_factory=dict)
+    late: _Open = field(default_factory=_Open)
+
+
+class Windower:
+    """Cuts a stream of batches into windows. Pure: no clock, no I/O; the same batches give the same windows.
+
+    Args:
+        settings: how to cut.
+        resume: the last commit of a run that stopped; the source then replays everything after `resume.position`, and
+            windows before and after together equal those of a run that never stopped.
+    """
+
+    def __init__(self, settings: WindowSettings, resume: Commit | None = None) -> None:
+        self._settings = settings
+        self._position = resume.position if resume else None
+        self._base = 0  # flows of the stream up to the safe position
+        self._seen = 0
+        self._pending: deque[_Pending] = deque()
+        self._sites = {site: _restore(state) for site, state in resume.sites.items()} if resume else {}
+        self._replay = resume.seen if resume else 0
+
+    def add(self, batch: FlowBatch) -> Step:
+        """Take one batch; return the windows it closed. Lateness is judged against windows closed before this batch."""
+        pending = _Pending(batch.position, len(batch), len(batch))
+        self._pending.append(pending)
+        after = self._seen + len(batch)
+        replayed = self._seen < self._replay and after <= self._replay
+        late, active = 0, set()
+        for site, flows, rows in _by_site(batch.table):
+            state = self._sites.setdefault(site, _Site())
+            late += self._put(state, self._unseen(state, flows, rows, pending), pending)
+            if not replayed:
+                self._advance(state, flows, batch.now_us)
+            active.add(site)
+        self._seen = after
+        closing = () if replayed else self._sites
+        closed = [window for site in closing for window in self._close(site, batch.now_us, site in active)]
+        return Step(tuple(closed), late, self._commit())
+
+    def finish(self) -> Step:
+        """Close everything: the source has ended, or the service stops."""
+        closed: list[Window] = []
+        for site, state in self._sites.items():
+            closed.extend(self._flush_late(site, state))
+            for start in sorted(state.open, key=lambda start: (start is not None, start)):
+                closed.extend(self._emit(site, state, start, state.open[start].rows))
+            state.open = {start: rest for start, rest in state.open.items() if start is None}
+        return Step(tuple(closed), 0, self._commit())
+
+    def _put(self, state: _Site, flows: pa.Table, pending: _Pending) -> int:
+        late = 0
+        for start, piece in _by_window(flows, self._settings):
+            if start is not None and start + self._settings.length_us <= state.closed_until_us:
+                state.late.put(pending, piece)
+                late += piece.num_rows
+            else:
+                state.open.setdefault(start, _Open()).put(pending, piece)
+        return late
+
+    def _advance(self, state: _Site, flows: pa.Table, now_us: int | None) -> None:
+        latest = pc.max(flows["ts_end"]).value if flows.num_rows else None
+        if latest is not None:
+            state.watermark_us = max(state.watermark_us, latest - self._settings.lateness_us)
+            state.lead_us = None if now_us is None else now_us - state.watermark_us
+
+    def _close(self, site: str, now_us: int | None, active: bool) -> Iterator[Window]:
+        state, length = self._sites[site], self._settings.length_us
+        if now_us is not None and not active and state.lead_us is not None:
+            state.watermark_us = max(state.watermark_us, now_us - state.lead_us)
+        for start, window in state.open.items():
+            capacity = self._settings.count if start is None else self._settings.max_flows
+            while window.rows >= capacity:
+                yield from self._emit(site, state, start, capacity)
+        until = state.watermark_us // length * length
+        if until > state.closed_until_us:
+            yield from self._flush_late(site, state)
+            for start in sorted(s for s in state.open if s is not None and s + length <= until):
+                yield from self._emit(site, state, start, state.open[start].rows)
+                del state.open[start]
+            state.closed_until_us, state.closed_at = until, self._seen
+        elif state.late.rows >= self._settings.max_flows:
+            yield from self._flush_late(site, state)
+            state.closed_at = self._seen
+
+    def _emit(self, site: str, state: _Site, start: int | None, rows: int) -> Iterator[Window]:
+        window = state.open[start]
+        if rows:
+            end = None if start is None else start + self._settings.length_us
+            yield Window(site, start, end, window.part, False, window.cut(rows))
+            window.part += 1
+
+    def _flush_late(self, site: str, state: _Site) -> Iterator[Window]:
+        if state.late.rows:
+            flows, length = state.late.cut(state.late.rows), self._settings.length_us
+            span = pc.min_max(flows["ts_end"])
+            start, last = (span[edge].value // length * length for edge in ("min", "max"))
+            yield Window(site, start, last + length, state.late.part, True, flows)
+            state.late.part += 1
+            state.late.out.clear()
+
+    def _unseen(self, state: _Site, flows: pa.Table, rows: NDArray[np.int64], pending: _Pending) -> pa.Table:
+        """Leave out what a run before the restart had already put into closed windows."""
+        if self._seen >= self._replay:
+            return flows
+        starts = _window_starts(flows, self._settings)
+        out = (self._seen + rows < state.closed_at) & (starts != _UNTIMED)
+        out &= starts + self._settings.length_us <= state.closed_until_us
+        if not out.any():
+            return flows
+        pending.left -= int(out.sum())
+        return flows.filter(pa.array(~out))
+
+    def _commit(self) -> Commit:
+        while self._pending and self._pending[0].left == 0:
+            done = self._pending.popleft()
+            done.safe = True
+            self._position, self._base = done.position, self._base + done.flows
+        return Commit(self._position, self._seen - self._base, {site: self._state(site) for site in self._sites})
+
+    def _state(self, site: str) -> SiteState:
+        state = self._sites[site]
+        parts = {
+            start: (window.part, window.out_after_position()) for start, window in state.open.items() if window.part
+        }
+        before = max(0, state.closed_at - self._base)
+        return SiteState(state.closed_until_us, state.watermark_us, state.lead_us, before, parts, state.late.part)
+
+
+def _restore(state: SiteState) -> _Site:
+    opened = {start: _Open(part=part, skip=skip) for start, (part, skip) in state.parts.items()}
+    late = _Open(part=state.late_parts)
+    return _Site(state.closed_until_us, state.watermark_us, state.lead_us, state.flows_before_close, opened, late)
+
+
+def _by_site(table: pa.Table) -> Iterator[tuple[str, pa.Table, NDArray[np.int64]]]:
+    """The flows of each site in order of first appearance, with their rows in the batch."""
+    column = table["site"].unify_dictionaries().combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # no chunks at all
+        return
+    names, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
+    present, first = np.unique(codes, return_index=True) if len(names) > 1 else (codes[:1], np.zeros(1))
+    for code in present[np.argsort(first)] if len(names) > 1 else present:
+        rows = np.flatnonzero(codes == code) if len(present) > 1 else np.arange(len(codes))
+        yield names[code], table.take(rows) if len(present) > 1 else table, rows
+
+
+def _window_starts(flows: pa.Table, settings: WindowSettings) -> NDArray[np.int64]:
+    if settings.by == "count":
+        return np.full(flows.num_rows, _UNTIMED)
+    times = flows["ts_end"]
+    known = times.cast(pa.int64()).fill_null(_UNTIMED) if times.null_count else times.cast(pa.int64())
+    ends = known.to_numpy()
+    starts = ends // settings.length_us * settings.length_us
+    if times.null_count:
+        starts[ends == _UNTIMED] = _UNTIMED
+    return np.asarray(starts, np.int64)
+
+
+def _by_window(flows: pa.Table, settings: WindowSettings) -> Iterator[tuple[int | None, pa.Table]]:
+    """Pieces of `flows` by window start: slices where the order is nearly that of time, else one gather a window."""
+    if not flows.num_rows:
+        return
+    starts = _window_starts(flows, settings)
+    edges = np.flatnonzero(starts[1:] != starts[:-1]) + 1
+    if len(edges) < _SLICES:
+        bounds = [0, *edges.tolist(), len(starts)]
+        pieces = ((int(starts[a]), flows.slice(a, b - a)) for a, b in pairwise(bounds))
+    else:
+        order = np.argsort(starts, kind="stable")
+        cuts = np.flatnonzero(np.diff(starts[order])) + 1
+        pieces = ((int(starts[rows[0]]), flows.take(rows)) for rows in np.split(order, cuts))
+    for start, piece in pieces:
+        yield (None if start == _UNTIMED else start), piece
