@@ -20,10 +20,19 @@ def batches(disorder_us: int) -> list[FlowBatch]:
     for first in range(0, FLOWS, BATCH):
         rows = min(BATCH, FLOWS - first)
         ends = (np.arange(first, first + rows) * 50 - rng.integers(0, disorder_us + 1, rows)).astype("datetime64[us]")
-        address = [pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 20_000, rows, dtype=np.int32)), hosts) for _ in "sd"]
-        counts = {name: rng.integers(0, 10_000, rows).astype(np.uint64) for name in ("bytes", "packets", "rev_bytes", "rev_packets")}
+        address = [
+            pa.DictionaryArray.from_arrays(pa.array(rng.integers(0, 20_000, rows, dtype=np.int32)), hosts) for _ in "sd"
+        ]
+        counts = {
+            name: rng.integers(0, 10_000, rows).astype(np.uint64)
+            for name in ("bytes", "packets", "rev_bytes", "rev_packets")
+        }
         ports = {name: rng.integers(0, 65_536, rows).astype(np.uint16) for name in ("src_port", "dst_port")}
-        columns = {"ts_end": pa.array(ends).cast(pa.timestamp("us", tz="UTC")), "src_addr": address[0], "dst_addr": address[1]}
+        columns = {
+            "ts_end": pa.array(ends).cast(pa.timestamp("us", tz="UTC")),
+            "src_addr": address[0],
+            "dst_addr": address[1],
+        }
         made.append(FlowBatch(flow_table({**columns, **counts, **ports}, rows), first + rows))
     return made
 

@@ -1,18 +1,43 @@
-"""A window as hosts and edges: every flow is an edge, and edge i is row i of the window."""
+"""A window as hosts and edges: every flow is an edge, and edge i is row i of the window.
+
+Addresses come dictionary-encoded, so a host's text is looked at once per window and never per flow: node ids are the
+unified dictionary codes without the gaps. With cuDF and a CUDA device the columns never come back to the host; both
+paths give the same graph, edge for edge.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Final, TypeAlias
 
+import numpy as np
 import pyarrow as pa
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
+from eddyline.errors import ConfigError
+from eddyline.flows import LABEL_COLUMNS
 from eddyline.windows import Window
 
-EDGE_FEATURES: Final = (
-    "bytes", "packets", "rev_bytes", "rev_packets", "duration_us", "src_port", "dst_port", "proto", "tcp_flags", "rev_tcp_flags",
-)  # fmt: skip
+EDGE_FEATURES: Final[Mapping[str, str]] = {
+    "bytes": "B",
+    "packets": "packets",
+    "rev_bytes": "B",
+    "rev_packets": "packets",
+    "duration_us": "us",
+    "src_port": "",
+    "dst_port": "",
+    "proto": "",
+    "tcp_flags": "",
+    "rev_tcp_flags": "",
+}  # column of FLOW_SCHEMA and its unit, in the order of `FlowGraph.edge_features`
+
+Codes: TypeAlias = NDArray[np.int32]
+_DENSE_PAIRS: Final = 1 << 24  # up to so many possible pairs, a table finds the distinct ones without hashing
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +45,7 @@ class FlowGraph:
     """One window as a directed multigraph.
 
     Args:
-        window: where it came from. Its `label` and `attack` columns are cut off.
+        window: where it came from, without its `label` and `attack` columns: no detector ever sees them.
         hosts: address text of host v, utf8 (V,), in the order of the window's unified dictionary.
         edge_index: source row, target row, int64 in [0, V). Shape (2, E).
         edge_features: raw, unscaled, float32 (E, F), columns named by EDGE_FEATURES, NaN where the source has none.
@@ -30,11 +55,142 @@ class FlowGraph:
     hosts: pa.Array
     edge_index: Tensor
     edge_features: Tensor
+    _pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
+
+    def __len__(self) -> int:
+        return int(self.edge_index.shape[1])
 
     def pairs(self) -> tuple[Tensor, Tensor]:
-        """Distinct (src, dst) pairs, int64 (2, P), and the pair of every edge, int64 (E,); computed once."""
-        raise NotImplementedError
+        """Distinct (src, dst) pairs in order of first appearance, int64 (2, P), and the pair of each edge, (E,)."""
+        if not self._pairs:
+            self._pairs.append(distinct_pairs(self.edge_index, len(self.hosts)))
+        return self._pairs[0]
 
     def feature(self, name: str) -> Tensor:
-        """One column of `edge_features`, float32 (E,)."""
-        return self.edge_features[:, EDGE_FEATURES.index(name)]
+        """One column of `edge_features`, float32 (E,), NaN where unknown."""
+        return self.edge_features[:, list(EDGE_FEATURES).index(name)]
+
+
+def build_graph(window: Window, device: str = "cpu") -> FlowGraph:
+    """Turn a window into a graph on `device` ("cpu", "cuda", "cuda:1"): O(E) integer work, nothing per flow in Python.
+
+    Args:
+        window: any window, also one of one flow, of self loops, of IPv6 or of no flows at all.
+        device: a torch device. On CUDA with cuDF installed the columns go through cuDF and reach torch by DLPack.
+
+    Raises:
+        ConfigError: a CUDA device was asked for and there is none.
+    """
+    flows = window.flows.drop_columns(list(LABEL_COLUMNS))
+    unlabelled = Window(window.site, window.start_us, window.end_us, window.part, window.late, flows)
+    src, dst, hosts = _unified_codes(flows)
+    build = _on_gpu if _use_cudf(device) else _on_cpu
+    return FlowGraph(unlabelled, *build(flows, src, dst, hosts, device))
+
+
+def _on_cpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array, device: str) -> tuple[pa.Array, Tensor, Tensor]:
+    kept, compact = _present(src, dst, len(hosts))
+    edges = np.empty((2, len(src)), np.int64)
+    edges[0] = src if compact is None else compact[src]
+    edges[1] = dst if compact is None else compact[dst]
+    features = np.empty((len(EDGE_FEATURES), len(src)), np.float32)
+    for row, name in zip(features, EDGE_FEATURES, strict=True):
+        _fill(row, flows[name])
+    columns = torch.from_numpy(features).to(device).T  # (E, F), each feature contiguous
+    return hosts if kept is None else hosts.take(pa.array(kept)), torch.from_numpy(edges).to(device), columns
+
+
+def _unified_codes(flows: pa.Table) -> tuple[Codes, Codes, pa.Array]:
+    """One dictionary for senders and receivers; codes int32 (E,) each. Cheap where all batches share one dictionary."""
+    src, dst = flows["src_addr"], flows["dst_addr"]
+    both = pa.chunked_array([*src.chunks, *dst.chunks], type=src.type)
+    dictionaries = [chunk.dictionary for chunk in both.chunks]
+    if any(
+        dictionary is not dictionaries[0] and not dictionary.equals(dictionaries[0]) for dictionary in dictionaries[1:]
+    ):
+        both = both.unify_dictionaries()
+    if not both.num_chunks:
+        return np.empty(0, np.int32), np.empty(0, np.int32), pa.array([], pa.utf8())
+    codes = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in both.chunks]
+    joined = [codes[: src.num_chunks], codes[src.num_chunks :]]
+    first, second = (part[0] if len(part) == 1 else np.concatenate(part) for part in joined)
+    return first, second, both.chunk(0).dictionary
+
+
+def _present(src: Codes, dst: Codes, size: int) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """The dictionary entries that occur, and each entry's place among them; None, None when all occur."""
+    seen = np.zeros(size, np.bool_)
+    seen[src] = True
+    seen[dst] = True
+    if seen.all():
+        return None, None
+    return np.flatnonzero(seen), np.cumsum(seen) - 1
+
+
+def _fill(row: NDArray[np.float32], column: pa.ChunkedArray) -> None:
+    start = 0
+    for chunk in column.chunks:
+        part = row[start : start + len(chunk)]
+        if chunk.null_count == len(chunk):
+            part[:] = np.nan
+        elif chunk.null_count:
+            part[:] = chunk.fill_null(0).to_numpy(zero_copy_only=False)
+            part[chunk.is_null().to_numpy(zero_copy_only=False)] = np.nan
+        else:
+            part[:] = chunk.to_numpy()
+        start += len(chunk)
+
+
+def distinct_pairs(edge_index: Tensor, hosts: int) -> tuple[Tensor, Tensor]:
+    """Distinct columns of `edge_index` (2, E) by first appearance, int64 (2, P), and the pair of each edge (E,)."""
+    keys = edge_index[0] * hosts + edge_index[1]
+    if edge_index.is_cuda:
+        return _pairs_by_sorting(edge_index, keys)
+    if hosts * hosts <= max(_DENSE_PAIRS, 1):
+        first, pair_of_edge = _pairs_by_table(keys.numpy(), hosts * hosts)
+    else:
+        encoded = pa.array(keys.numpy()).dictionary_encode()  # a hash table: sorting would cost three times as much
+        pair_of_edge = encoded.indices.to_numpy().astype(np.int64)
+        kept = encoded.dictionary.to_numpy()
+        return torch.from_numpy(np.stack([kept // hosts, kept % hosts])), torch.from_numpy(pair_of_edge)
+    return edge_index[:, torch.from_numpy(first)], torch.from_numpy(pair_of_edge)
+
+
+def _pairs_by_table(keys: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    first_edge = np.empty(size, np.int64)  # only the entries written next are ever read
+    first_edge[keys[::-1]] = np.arange(len(keys) - 1, -1, -1)  # the last write wins, and that is the first edge
+    opens = first_edge[keys] == np.arange(len(keys))
+    first = np.flatnonzero(opens)
+    place = np.cumsum(opens) - 1
+    return first, place[first_edge[keys]]
+
+
+def _pairs_by_sorting(edge_index: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    distinct, inverse = torch.unique(keys, return_inverse=True)
+    edges = torch.arange(len(keys), device=keys.device)
+    first = torch.full_like(distinct, len(keys)).scatter_reduce_(0, inverse, edges, "amin")
+    order = torch.argsort(first)
+    rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=keys.device))
+    return edge_index[:, first[order]], rank[inverse]
+
+
+def _use_cudf(device: str) -> bool:
+    if not device.startswith("cuda"):
+        return False
+    if not torch.cuda.is_available():
+        raise ConfigError(f"graphs: device `{device}` asked for, and torch finds no CUDA device; use `cpu`")
+    return find_spec("cudf") is not None
+
+
+def _on_gpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array, device: str) -> tuple[pa.Array, Tensor, Tensor]:
+    import cudf  # only where CUDA and the gpu extra are
+
+    to_torch: Callable[[Any], Tensor] = lambda column: from_dlpack(column.values)  # noqa: E731
+    columns = cudf.DataFrame.from_arrow(flows.select(list(EDGE_FEATURES))).astype("float32").fillna(float("nan"))
+    ends = torch.stack([to_torch(cudf.Series(codes)) for codes in (src, dst)]).to(device, torch.int64)
+    seen = torch.zeros(len(hosts), dtype=torch.bool, device=device)
+    seen[ends.flatten()] = True
+    compact = torch.cumsum(seen, 0) - 1
+    kept = torch.nonzero(seen).flatten().cpu().numpy()
+    features = torch.stack([to_torch(columns[name]) for name in EDGE_FEATURES]).to(device).T
+    return hosts.take(pa.array(kept)), compact[ends], features
