@@ -40,9 +40,11 @@ class ScoredFlows:
     alert_id: pa.Array | None = None
 
     def __post_init__(self) -> None:
-        for name, values in (*self.raw.items(), *self.by_detector.items(), ("p", self.p)):
-            if values.shape != (len(self.window),):
-                raise ConfigError(f"scored flows: `{name}` has shape {values.shape}, the window has {len(self.window)} flows")
+        lengths = {name: values.shape for name, values in self.raw.items()}
+        lengths |= {f"p of {name}": values.shape for name, values in self.by_detector.items()} | {"p": self.p.shape}
+        for name, shape in lengths.items():
+            if shape != (len(self.window),):
+                raise ConfigError(f"scored flows: `{name}` has shape {shape}, the window has {len(self.window)} flows")
 
     def __len__(self) -> int:
         return len(self.window)
