@@ -1,9 +1,50 @@
-"""Scored flows to the few stories worth a look: grouped, explained, within a budget."""
+"""Scored flows to the few stories worth a look: grouped, explained, within a budget.
+
+Flows at or below a p-value are grouped by site, host, service and reason. A user sets how many new stories an hour and
+a day are worth a person's time; the scores stay complete underneath whatever is told.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from eddyline.combine import ScoredFlows
+from eddyline.flows import PROTOCOL_NAMES
+
+Ints: TypeAlias = NDArray[np.int64]
+MANY: Final = "many"
+_DAY_US: Final = 86_400_000_000
+_HOUR_US: Final = 3_600_000_000
+_EXPLAINED: Final = 64  # stories per window that get reasons; beyond it no budget reaches
+_PEERS: Final = 4_096  # distinct peers a story counts; beyond it the count is a lower bound
+_NO_PORT: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSettings:
+    """What may become an alert.
+
+    Args:
+        p: flows with a combined p-value at or below it are candidates.
+        per_hour, per_day: new stories allowed per hour and day of event time and in all; updates are free.
+        services: a host whose strange flows touch more services than this in one window is one story, service "many".
+        reasons: sentences per alert.
+    """
+
+    p: float = 1e-3
+    per_hour: int = 10
+    per_day: int = 20
+    services: int = 4
+    reasons: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +98,216 @@ class Alert:
     total_bytes: int
     update: int
     truth: tuple[str, ...]
+
+
+Explain: TypeAlias = Callable[[Ints], Explanation]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The strange flows of one window that tell one story; `rows` are rows of the window, strangest first."""
+
+    host: str
+    role: str
+    service: str
+    rows: Ints
+    p: float
+
+
+class AlertBook:
+    """Keeps today's stories and opens new ones while the budget lasts. No clock: hours and days are event time.
+
+    Args:
+        settings: what may become an alert.
+    """
+
+    def __init__(self, settings: AlertSettings) -> None:
+        self._settings = settings
+        self._open: dict[str, Alert] = {}
+        self._peers: dict[str, set[str]] = {}
+        self._spent: Counter[tuple[str, int]] = Counter()
+        self.held_back = 0  # stories, counted per window, that the budget did not allow
+
+    def take(self, scored: ScoredFlows, explain: Explain) -> tuple[ScoredFlows, list[Alert]]:
+        """Return the window with its `alert_id` column, and the alerts that it opened or changed.
+
+        Args:
+            scored: windows of a site in order.
+            explain: rows of the window, int64 (K,), to reasons; asked only for the strangest flow of each story.
+        """
+        groups = sorted(_groups(scored, self._settings), key=lambda group: (group.p, -len(group.rows)))
+        self.held_back += max(0, len(groups) - _EXPLAINED)
+        groups = groups[:_EXPLAINED]
+        if not groups:
+            return scored, []
+        reasons = _reasons(explain(np.array([group.rows[0] for group in groups])), self._settings.reasons)
+        changed: list[Alert] = []
+        place = np.full(len(scored), -1, np.int32)
+        for group in groups:
+            alert = self._tell(scored, group, *reasons.get(int(group.rows[0]), ("unexplained", ())))
+            if alert is not None:
+                place[group.rows] = len(changed)
+                changed.append(alert)
+        ids = pa.array([alert.id for alert in changed], pa.utf8()).take(pa.array(place, mask=place < 0))
+        return replace(scored, alert_id=ids), changed
+
+    def _tell(self, scored: ScoredFlows, group: _Group, reason: str, sentences: tuple[str, ...]) -> Alert | None:
+        window = scored.window
+        day = 0 if window.start_us is None else window.start_us // _DAY_US
+        key = "|".join((window.site, group.host, group.role, group.service, reason, str(day)))
+        name = hashlib.blake2b(key.encode(), digest_size=6).hexdigest()
+        known = self._open.get(name)
+        if known is None and not self._afford(window.start_us):
+            self.held_back += 1
+            return None
+        seen = self._peers.setdefault(name, set())
+        fresh = _alert(name, window.site, group, reason, sentences, window.flows.take(group.rows), seen)
+        self._open[name] = fresh if known is None else _merged(known, fresh)
+        return self._open[name]
+
+    def _afford(self, start_us: int | None) -> bool:
+        hour, day = (
+            (("all", 0), ("all", 0))
+            if start_us is None
+            else (("hour", start_us // _HOUR_US), ("day", start_us // _DAY_US))
+        )
+        if self._spent[hour] >= self._settings.per_hour or self._spent[day] >= self._settings.per_day:
+            return False
+        if hour not in self._spent and day not in self._spent:
+            self._forget()
+        for span in {hour, day}:
+            self._spent[span] += 1
+        return True
+
+    def _forget(self) -> None:
+        """On the first story of a day: drop what is older than the last few days' budgets, so memory stays flat."""
+        keep = 4 * self._settings.per_day
+        for name in list(self._open)[:-keep]:
+            del self._open[name], self._peers[name]
+        for span in list(self._spent)[: -8 * 24]:
+            del self._spent[span]
+
+
+def _groups(scored: ScoredFlows, settings: AlertSettings) -> Iterator[_Group]:
+    rows = np.flatnonzero(scored.p <= settings.p)
+    if not len(rows):
+        return
+    rows = rows[np.argsort(scored.p[rows], kind="stable")]
+    flows = scored.window.flows.select(["src_addr", "dst_addr", "src_port", "dst_port", "proto"]).take(rows)
+    names, ends = _codes(flows)
+    at_target = _fan(ends[1], ends[0]) > np.maximum(2, _fan(ends[0], ends[1]))  # many to one: the one is the story
+    host = np.where(at_target, ends[1], ends[0])
+    service = _services(flows)
+    service[_fan(host, service) > settings.services] = -1
+    groups, inverse = np.unique(np.stack([host, at_target, service]), axis=1, return_inverse=True)
+    order = np.argsort(inverse.ravel(), kind="stable")
+    for (who, target, what), members in zip(
+        groups.T, np.split(order, np.cumsum(np.bincount(inverse.ravel()))[:-1]), strict=True
+    ):
+        role = "destination" if target else "source"
+        yield _Group(names[who], role, _service_name(int(what)), rows[members], float(scored.p[rows[members[0]]]))
+
+
+def _codes(flows: pa.Table) -> tuple[list[str], Ints]:
+    """Distinct hosts of both ends, and their codes, int64 (2, K)."""
+    both = pa.chunked_array(
+        [c.cast(pa.utf8()) for end in ("src_addr", "dst_addr") for c in flows[end].chunks], pa.utf8()
+    )
+    encoded = both.combine_chunks().dictionary_encode()
+    return encoded.dictionary.to_pylist(), encoded.indices.to_numpy().astype(np.int64).reshape(2, -1)
+
+
+def _fan(of: Ints, over: Ints) -> Ints:
+    """For each flow, how many distinct values of `over` go with its value of `of`."""
+    pairs = np.unique(np.stack([of, over]), axis=1)[0]
+    values, counts = np.unique(pairs, return_counts=True)
+    return np.asarray(counts[np.searchsorted(values, of)], np.int64)
+
+
+def _services(flows: pa.Table) -> Ints:
+    """Protocol and the port that a server listens on, as one number; the lower port where it speaks first."""
+    src, dst, proto = (
+        _filled(flows[name], missing) for name, missing in (("src_port", 0), ("dst_port", _NO_PORT), ("proto", 255))
+    )
+    reply = (src > 0) & (src < 1024) & (dst >= 1024)
+    return np.where(reply, src, dst) + proto * (2 * _NO_PORT)
+
+
+def _filled(column: pa.ChunkedArray, missing: int) -> Ints:
+    return np.asarray(column.cast(pa.int64()).fill_null(missing).to_numpy(), np.int64)
+
+
+def _service_name(code: int) -> str:
+    if code < 0:
+        return MANY
+    proto, port = divmod(code, 2 * _NO_PORT)
+    name = PROTOCOL_NAMES.get(proto, "any" if proto == 255 else f"proto{proto}")
+    return name if port in (0, _NO_PORT) else f"{port}/{name}"
+
+
+def _reasons(why: Explanation, limit: int) -> dict[int, tuple[str, tuple[str, ...]]]:
+    """Per explained row: its strongest reason in a word, and the top ones as sentences."""
+    found: dict[int, tuple[str, tuple[str, ...]]] = {}
+    for edge, feature, unit, observed, expected in zip(
+        why.edge, why.feature, why.unit, why.observed, why.expected, strict=True
+    ):
+        word, sentences = found.get(edge, (feature, ()))
+        if len(sentences) < limit:
+            found[edge] = word, (*sentences, _sentence(feature, unit, observed, expected))
+    return found
+
+
+def _sentence(feature: str, unit: str, observed: float, expected: float) -> str:
+    if np.isnan(observed):
+        return feature
+    usual = "" if np.isnan(expected) else f", usual {quantity(expected, unit)}"
+    return f"{feature} {quantity(observed, unit)}{usual}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """Write a number for people: 1.5 MB, 2.0 s, 12 packets."""
+    if unit == "us":
+        return f"{value / 1e6:,.1f} s" if abs(value) >= 1e6 else f"{value / 1e3:,.1f} ms"
+    if unit == "B":
+        for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+            if abs(value) >= size:
+                return f"{value / size:,.1f} {prefix}B"
+    return f"{value:,.0f} {unit}".rstrip()
+
+
+def _alert(
+    name: str, site: str, group: _Group, reason: str, sentences: tuple[str, ...], flows: pa.Table, seen: set[str]
+) -> Alert:
+    other = pc.unique(flows["src_addr" if group.role == "destination" else "dst_addr"]).to_pylist()
+    seen.update(other[: max(0, _PEERS - len(seen))])
+    first, last = (_edge(pc.min(flows["ts_start"])), _edge(pc.max(flows["ts_end"])))
+    volume = sum(pc.sum(flows[column]).as_py() or 0 for column in ("bytes", "rev_bytes"))
+    truth = sorted({text for text in pc.unique(flows["attack"]).to_pylist() if text})
+    return Alert(
+        id=name, site=site, host=group.host, role=group.role, service=group.service, reason=reason, reasons=sentences,
+        p=group.p, first_seen_us=first, last_seen_us=last, count=len(flows), peers=tuple(other[:5]),
+        peer_count=len(seen), total_bytes=volume, update=0, truth=tuple(truth),
+    )  # fmt: skip
+
+
+def _edge(time: pa.Scalar) -> int | None:
+    return None if time.value is None else int(time.value)
+
+
+def _merged(known: Alert, fresh: Alert) -> Alert:
+    strangest = min(known, fresh, key=lambda alert: alert.p)
+    times = [t for t in (known.first_seen_us, fresh.first_seen_us) if t is not None]
+    ends = [t for t in (known.last_seen_us, fresh.last_seen_us) if t is not None]
+    return replace(
+        known,
+        reasons=strangest.reasons,
+        p=strangest.p,
+        first_seen_us=min(times, default=None),
+        last_seen_us=max(ends, default=None),
+        count=known.count + fresh.count,
+        peers=(*known.peers, *(peer for peer in fresh.peers if peer not in known.peers))[:5],
+        peer_count=fresh.peer_count,
+        total_bytes=known.total_bytes + fresh.total_bytes,
+        update=known.update + 1,
+        truth=tuple(sorted({*known.truth, *fresh.truth})),
+    )

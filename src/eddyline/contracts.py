@@ -1,8 +1,9 @@
-"""The four contracts of the ends and the middle, on one page. Everything concrete is opened by name where it runs."""
+"""The contracts of the ends and the middle, on one page. Everything concrete is opened by name where it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -10,7 +11,8 @@ import pyarrow as pa
 from torch import Tensor
 
 from eddyline.alerts import Alert, Explanation
-from eddyline.combine import ScoredFlows
+from eddyline.calibration import Calibration
+from eddyline.combine import Method, ScoredFlows
 from eddyline.flows import FlowBatch
 from eddyline.graphs import FlowGraph
 from eddyline.windows import Commit
@@ -63,6 +65,27 @@ class Detector(Protocol):
     def load(cls, folder: Path, device: str) -> Self:
         """Read a saved detector; raises ArtifactError that names the file or field at fault."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Everything that turns a window into p-values; what `load_model` in `artifacts.py` returns.
+
+    Args:
+        fingerprint: names the exact weights and calibration in every scored flow.
+        detectors: in the order of their columns.
+        calibrations: one per detector, by its name.
+        joint: calibration of the combined statistic, where several detectors share held-out flows.
+        method: how several detectors are combined.
+        device: torch device that graphs are built on.
+    """
+
+    fingerprint: str
+    detectors: Sequence[Detector]
+    calibrations: Mapping[str, Calibration]
+    joint: Calibration | None = None
+    method: Method = "half_cauchy"
+    device: str = "cpu"
 
 
 class Sink(Protocol):

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 
-from eddyline.calibration import Calibration
-from eddyline.combine import Floats, Method, ScoredFlows, combine
-from eddyline.contracts import Detector
+from eddyline.alerts import Explanation, Ints
+from eddyline.combine import Floats, ScoredFlows, combine
+from eddyline.contracts import Detector, Model
 from eddyline.graphs import FlowGraph, build_graph
 from eddyline.habits import LAG, Habits, update
 from eddyline.windows import Window
@@ -30,27 +29,6 @@ class Memory:
     def after(self, graph: FlowGraph, p: Floats) -> Memory:
         """Return the memory once this window is scored."""
         return Memory((*self.habits[1:], update(self.habits[-1], graph, p)))
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """Everything that turns a window into p-values; what `artifacts.load_models` returns.
-
-    Args:
-        fingerprint: names the exact weights and calibration in every scored flow.
-        detectors: in the order of their columns.
-        calibrations: one per detector, by its name.
-        joint: calibration of the combined statistic, where several detectors share held-out flows.
-        method: how several detectors are combined.
-        device: torch device that graphs are built on.
-    """
-
-    fingerprint: str
-    detectors: Sequence[Detector]
-    calibrations: Mapping[str, Calibration]
-    joint: Calibration | None = None
-    method: Method = "half_cauchy"
-    device: str = "cpu"
 
 
 def score_window(window: Window, memory: Memory, model: Model) -> tuple[ScoredFlows, Memory]:
@@ -76,3 +54,24 @@ def strangeness(p: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 def _raw(detector: Detector, graph: FlowGraph) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     with torch.inference_mode():
         return detector.score(graph).to("cpu", torch.float32).numpy()
+
+
+def explain_flows(scored: ScoredFlows, model: Model, rows: Ints) -> Explanation:
+    """Reasons for the flows in `rows`, each from the detector that found it strangest. Builds the graph again.
+
+    Args:
+        scored: a window that `model` scored.
+        rows: rows of the window, int64 (K,); few, since every one costs about as much as scoring it ten times.
+    """
+    graph = build_graph(scored.window, model.device)
+    strangest = np.argmin(np.stack([scored.by_detector[detector.name][rows] for detector in model.detectors]), axis=0)
+    parts = []
+    with torch.inference_mode():
+        for place, detector in enumerate(model.detectors):
+            mine = rows[strangest == place]
+            if len(mine):
+                parts.append(detector.explain(graph, torch.from_numpy(mine)))
+    return Explanation(*(sum((tuple(getattr(part, name)) for part in parts), ()) for name in _COLUMNS))
+
+
+_COLUMNS = tuple(column.name for column in fields(Explanation))
