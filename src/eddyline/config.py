@@ -1,0 +1,165 @@
+"""Every setting, read once: flags over environment over YAML over the defaults here. An unknown key is an error.
+
+Environment variables are `EDDYLINE_` and the key in capitals, `__` between levels: `EDDYLINE_WINDOWS__LENGTH_S=300`.
+Ends are URLs; what a scheme offers stands in the file of that source or sink.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+
+from eddyline.alerts import AlertSettings
+from eddyline.errors import ConfigError
+from eddyline.windows import WindowSettings
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def default_model() -> Path:
+    """Return the model that comes with Eddyline: of the folder one stands in, else of the checkout it runs from."""
+    here = Path("artifacts/gae")
+    return here if here.exists() else Path(__file__).parents[2] / here
+
+
+class WindowConfig(BaseModel):
+    """How flows are cut into windows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    by: Literal["time", "count"] = Field("time", description="event time, or rows; flows without a time go by rows")
+    length_s: float = Field(60.0, gt=0, description="length of a time window, seconds")
+    lateness_s: float = Field(10.0, ge=0, description="how long a window waits for stragglers, seconds of event time")
+    max_flows: int = Field(1_000_000, ge=1, description="flows at which a time window is closed early, in parts")
+    count: int = Field(10_000, ge=1, description="rows per count window, flows")
+
+    def settings(self) -> WindowSettings:
+        """Return the same in microseconds."""
+        return WindowSettings(
+            self.by, round(self.length_s * 1e6), round(self.lateness_s * 1e6), self.max_flows, self.count
+        )
+
+
+class AlertConfig(BaseModel):
+    """What is worth telling a person."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    p: float = Field(1e-3, gt=0, lt=1, description="flows with a p-value at or below it may become alerts")
+    per_hour: int = Field(10, ge=0, description="new alerts per hour of event time")
+    per_day: int = Field(20, ge=0, description="new alerts per day of event time")
+    services: int = Field(4, ge=1, description="services of one host in a window beyond which they are one alert")
+    reasons: int = Field(3, ge=1, description="reasons per alert")
+
+    def settings(self) -> AlertSettings:
+        """Return the same as the path's value."""
+        return AlertSettings(**self.model_dump())
+
+
+class Settings(BaseSettings):
+    """What every command that reads flows takes."""
+
+    model_config = SettingsConfigDict(env_prefix="EDDYLINE_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    source: str = Field(description="URL to read flows from: file://x.parquet, netflow://:2055, simulate://office")
+    windows: WindowConfig = WindowConfig()
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
+    threads: int = Field(0, ge=0, description="CPU threads for the model; 0 = all cores")
+    log: Literal["info", "debug"] = Field("info", description="how much is said on standard error")
+
+
+class RunSettings(Settings):
+    """`eddyline run`: score a stream or a file; ends by itself when the source does."""
+
+    model: list[Path] = Field(
+        default_factory=lambda: [default_model()], min_length=1, description="model folders; several are combined"
+    )
+    sink: list[str] = Field(["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out")
+    runtime: Literal["embedded"] = Field("embedded", description="where the path runs")
+    combine: Literal["half_cauchy", "fisher"] = Field("half_cauchy", description="how several detectors become one p")
+    alerts: AlertConfig = AlertConfig()
+    queue: int = Field(4, ge=1, description="batches that may wait between reading, scoring and writing")
+    flush_flows: int = Field(100_000, ge=1, description="flows after which sinks write and the source commits")
+    flush_s: float = Field(2.0, gt=0, description="seconds after which a live source's sinks write and it commits")
+
+
+class TrainSettings(Settings):
+    """`eddyline train`: fit on benign rows only, calibrate on the later part, save one model folder."""
+
+    model: Path = Field(description="folder to write; an interrupted training in it is resumed")
+    detector: list[str] = Field(["gae"], min_length=1, description="detectors to train")
+    recipe: Literal["published"] = Field("published", description="how the guided GAE is trained")
+    until: str | None = Field(None, description="use flows up to this time only, ISO 8601, e.g. 2026-01-31T00:00:00Z")
+    calibrate: float = Field(0.3, gt=0, lt=1, description="share of the windows, the last ones, kept for calibration")
+    epochs: int = Field(30, ge=1, description="passes over the training windows")
+    patience: int = Field(6, ge=1, description="epochs without improvement after which training stops")
+    batch: int = Field(8, ge=1, description="windows per optimiser step")
+    learning_rate: float = Field(0.003, gt=0, description="peak learning rate of AdamW")
+    hidden: int = Field(256, ge=1, description="width of the guided GAE; 256 is the published size")
+    seed: int = Field(42, description="seed of weights, projection, batches and negatives")
+
+
+class CalibrateSettings(Settings):
+    """`eddyline calibrate`: keep the weights, learn a new network's quantiles from its benign windows."""
+
+    model: Path = Field(default_factory=default_model, description="trained model folder")
+    out: Path = Field(description="folder to write the recalibrated model to")
+
+    @field_validator("out")
+    @classmethod
+    def _not_over_itself(cls, out: Path, info: Any) -> Path:
+        if out.resolve() == Path(info.data.get("model", "")).resolve():
+            raise ValueError("is the model itself; name another folder")
+        return out
+
+
+class SimulateSettings(BaseSettings):
+    """`eddyline simulate`: write the labelled network to a file or export it as NetFlow."""
+
+    model_config = SettingsConfigDict(env_prefix="EDDYLINE_", extra="forbid", frozen=True)
+
+    sink: str = Field(description="file://x.parquet, or netflow://host:port?version=9")
+    hosts: int = Field(300, ge=10, description="hosts of the network")
+    seconds: float = Field(3600.0, ge=0, description="simulated time, seconds; 0 = endless")
+    speed: float = Field(0.0, ge=0, description="simulated seconds per second; 0 = as fast as possible")
+    seed: int = Field(7, ge=0, description="seed of the network: its hosts and their habits")
+    traffic: int | None = Field(None, ge=0, description="seed of the traffic on it; the network's when not given")
+    start: str = Field("2026-01-05T08:00:00Z", description="simulated time of the first flow, ISO 8601")
+    campaigns: str = Field("all", description="all, none, or kinds with commas between")
+
+
+def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
+    """Read settings of `kind`; raises ConfigError with one line per call: the key, the value and the remedy."""
+    if file is not None and not file.is_file():
+        raise ConfigError(f"config: no file `{file}`; give an existing YAML file to --config")
+
+    class Loaded(kind):  # type: ignore[valid-type, misc]
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+            return (init_settings, env_settings, *([YamlConfigSettingsSource(settings_cls, file)] if file else []))
+
+    try:
+        return cast(S, kind.model_construct(**dict(Loaded(**flags))))
+    except ValidationError as error:
+        raise ConfigError(_one_line(error, kind)) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"config: `{file}` is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _one_line(error: ValidationError, kind: type[BaseSettings]) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return f"config: unknown key `{key}`; known are {', '.join(sorted(kind.model_fields))}{more}"
+    if first["type"] == "missing":
+        return f"config: `{key}` is missing; give --{key.replace('_', '-')}{more}"
+    return f"config: `{key}` = {first['input']!r}: {first['msg']}{more}"

@@ -1,0 +1,201 @@
+"""The path in one process: reading, scoring and writing overlap in three threads with bounded queues between.
+
+Sinks flush, then the source commits: after a crash everything since the last commit comes again, and nothing is lost.
+Whichever thread fails first stops the others; its error leaves `run`. A stop lets what was read drain to the sinks.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from threading import Event, Thread
+from typing import Generic, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from eddyline.alerts import Alert, AlertBook, AlertSettings
+from eddyline.combine import ScoredFlows
+from eddyline.contracts import Model, Sink, Source
+from eddyline.metrics import Counts
+from eddyline.scoring import Memory, explain_flows, score_window
+from eddyline.windows import Commit, Step, Windower, WindowSettings
+
+T = TypeVar("T")
+_POLL_S = 0.2  # how soon a thread that waits notices that another one failed
+
+
+@dataclass(frozen=True, slots=True)
+class FlushSettings:
+    """When sinks write and the source commits: after so many flows, and for a live source after so many seconds."""
+
+    flows: int = 100_000
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """One batch after windowing; `at` is when its windows closed, seconds of the monotonic clock."""
+
+    step: Step
+    flows: int
+    rejected: pa.Table | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """One batch after scoring."""
+
+    taken: _Taken
+    windows: tuple[tuple[ScoredFlows, list[Alert]], ...]
+    commit: Commit
+
+
+class _Channel(Generic[T]):
+    """A bounded queue that also ends, and that nobody waits on once the run has failed."""
+
+    def __init__(self, size: int, failed: Event) -> None:
+        self._queue: queue.Queue[T | None] = queue.Queue(size)
+        self._failed = failed
+
+    def put(self, value: T | None) -> None:
+        while not self._failed.is_set():
+            try:
+                return self._queue.put(value, timeout=_POLL_S)
+            except queue.Full:
+                continue
+
+    def __iter__(self) -> Iterator[T]:
+        while not self._failed.is_set():
+            try:
+                value = self._queue.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if value is None:
+                return
+            yield value
+
+
+class EmbeddedRun:
+    """One run of the path; `counts` may be read while it runs.
+
+    Args:
+        source, sinks: open; closed by whoever opened them.
+        model: detectors and calibrations.
+        windows, alerts, flush: settings of the steps.
+        size: batches that may wait between two threads; memory is bounded by it, whatever the source does.
+        stop: set by anyone to end the run; what was read is still scored and written.
+        resume: the commit a stopped run left behind.
+    """
+
+    def __init__(
+        self, source: Source, model: Model, sinks: Sequence[Sink], windows: WindowSettings, alerts: AlertSettings,
+        flush: FlushSettings, size: int, stop: Event, resume: Commit | None = None,
+    ) -> None:  # fmt: skip
+        self.counts = Counts()
+        self._source, self._model, self._sinks, self._flush = source, model, sinks, flush
+        self._windower, self._book = Windower(windows, resume), AlertBook(alerts)
+        self._memories: dict[str, Memory] = dict(resume.memories) if resume else {}
+        self._stop, self._failed = stop, Event()
+        self._errors: list[BaseException] = []
+        self._read: _Channel[_Taken] = _Channel(size, self._failed)
+        self._scored: _Channel[_Done] = _Channel(size, self._failed)
+        self._began = time.monotonic()
+
+    def run(self, report: Callable[[Counts], None] = lambda counts: None) -> Counts:
+        """Run until the source ends or `stop` is set; raises what the first failing thread raised.
+
+        Args:
+            report: called about once a second from the calling thread.
+        """
+        steps = (self._take, self._score, self._write)
+        threads = [
+            Thread(target=self._guarded, args=(step,), name=step.__name__.strip("_"), daemon=True) for step in steps
+        ]
+        for thread in threads:
+            thread.start()
+        stopping = False
+        while any(thread.is_alive() for thread in threads):
+            if (self._stop.is_set() or self._failed.is_set()) and not stopping:
+                self._source.close()
+                stopping = True
+            threads[-1].join(_POLL_S)
+            self.counts.seconds = time.monotonic() - self._began
+            report(self.counts)
+        if self._errors:
+            raise self._errors[0]
+        return self.counts
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001  # every failure must reach `run`, which raises it
+            self._errors.append(error)
+            self._failed.set()
+
+    def _take(self) -> None:
+        for batch in self._source:
+            step = self._windower.add(batch)
+            rejected = batch.rejected if batch.rejected.num_rows else None
+            self._read.put(_Taken(step, len(batch), rejected, time.monotonic()))
+            if self._failed.is_set():
+                return
+        self._read.put(_Taken(self._windower.finish(), 0, None, time.monotonic()))
+        self._read.put(None)
+
+    def _score(self) -> None:
+        for taken in self._read:
+            windows = []
+            for window in taken.step.closed:
+                memory = self._memories.get(window.site, Memory())
+                scored, self._memories[window.site] = score_window(window, memory, self._model)
+                windows.append(
+                    self._book.take(scored, lambda rows, scored=scored: explain_flows(scored, self._model, rows))
+                )
+            commit = replace(taken.step.commit, memories=dict(self._memories))
+            self._scored.put(_Done(taken, tuple(windows), commit))
+        self._scored.put(None)
+
+    def _write(self) -> None:
+        commit: Commit | None = None
+        waiting, flushed = 0, time.monotonic()
+        for done in self._scored:
+            self._write_batch(done)
+            commit, waiting = done.commit, waiting + sum(len(scored) for scored, _ in done.windows)
+            due = self._flush.seconds is not None and time.monotonic() - flushed >= self._flush.seconds
+            if waiting >= self._flush.flows or due:
+                self._flush_and_commit(commit)
+                waiting, flushed = 0, time.monotonic()
+        if commit is not None and not self._failed.is_set():
+            self._flush_and_commit(commit)
+
+    def _write_batch(self, done: _Done) -> None:
+        for sink in self._sinks:
+            if done.taken.rejected is not None:
+                sink.reject(done.taken.rejected)
+            for scored, alerts in done.windows:
+                sink.write(scored, alerts)
+        self._count(done)
+
+    def _count(self, done: _Done) -> None:
+        counts = self.counts
+        counts.flows += done.taken.flows
+        counts.late += done.taken.step.late
+        counts.held_back = self._book.held_back
+        if done.taken.rejected is not None:
+            for pair in pc.value_counts(done.taken.rejected["reason"]).to_pylist():
+                counts.rejected[pair["values"]] += pair["counts"]
+        for scored, alerts in done.windows:
+            counts.windows += 1
+            counts.scored += len(scored)
+            counts.alerts += sum(alert.update == 0 for alert in alerts)
+            counts.latency_s.append(time.monotonic() - done.taken.at)
+
+    def _flush_and_commit(self, commit: Commit) -> None:
+        for sink in self._sinks:
+            sink.flush()
+        self._source.commit(commit)

@@ -1,0 +1,32 @@
+"""Where flows come from: URL scheme to "module:function", imported on demand."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+from eddyline.contracts import Source
+from eddyline.errors import ConfigError
+
+SOURCES: Final = {
+    "file": "eddyline.sources.files:open_file",
+    "netflow": "eddyline.sources.netflow:open_netflow",
+    "simulate": "eddyline.sources.simulate:open_simulate",
+}
+
+
+def open_source(url: str) -> Source:
+    """Open the source that `url` names; a path without a scheme is a file. Raises ConfigError for what cannot work."""
+    scheme = url.split("://", 1)[0] if "://" in url else "file"
+    if scheme not in SOURCES:
+        raise ConfigError(
+            f"source: unknown scheme `{scheme}` in `{url}`; known are {', '.join(f'{s}://' for s in SOURCES)}"
+        )
+    module, function = SOURCES[scheme].split(":")
+    source: Source = getattr(importlib.import_module(module), function)(url)
+    return source
+
+
+def is_live(url: str) -> bool:
+    """Say whether the source has a clock of its own, so that results should not wait for more flows."""
+    return url.startswith("netflow://") or (url.startswith("simulate://") and "speed=" in url)
