@@ -70,34 +70,25 @@ class Explanation:
 class Alert:
     """One story: the strange flows of one host, on one service, for one reason, within one day.
 
-    Args:
-        id: stable across updates, restarts and replays.
-        host: who the story is about; `role` says whether it is their source or destination.
-        service: e.g. "22/tcp", or "many" when the flows spread over more services than a story should list.
-        reason: the strongest reason in a word, part of the key; `reasons` are the top ones as sentences with numbers.
-        p: the smallest combined p-value among its flows.
-        first_seen_us, last_seen_us: event time, microseconds UTC; None where flows carry no time.
-        count: flows; peers: distinct hosts on the other side; total_bytes: both directions, as observed.
-        update: 0 when opened, then 1, 2, …
-        truth: labels of its flows where the source gave any, for judging a demo or a test; never used to decide.
+    Its key is (site, host, role, service, reason, day).
     """
 
-    id: str
+    id: str  # stable across updates, restarts and replays
     site: str
-    host: str
-    role: str
-    service: str
-    reason: str
-    reasons: tuple[str, ...]
-    p: float
-    first_seen_us: int | None
+    host: str  # who the story is about
+    role: str  # whether the host is the flows' "source" or "destination"
+    service: str  # "22/tcp", or "many" when the flows spread over more services than a story should list
+    reason: str  # the strongest reason in a word
+    reasons: tuple[str, ...]  # the top reasons of its strangest flow as sentences with numbers
+    p: float  # the smallest combined p-value among its flows
+    first_seen_us: int | None  # event time, microseconds UTC; None where flows carry no time
     last_seen_us: int | None
-    count: int
-    peers: tuple[str, ...]
-    peer_count: int
-    total_bytes: int
-    update: int
-    truth: tuple[str, ...]
+    count: int  # flows
+    peers: tuple[str, ...]  # some hosts of the other side
+    peer_count: int  # all of them, distinct
+    total_bytes: int  # both directions, as observed
+    update: int  # 0 when opened, then 1, 2, …
+    truth: tuple[str, ...]  # attacks named by the source's labels, for judging a test; never used to decide
 
 
 Explain: TypeAlias = Callable[[Ints], Explanation]
@@ -105,21 +96,15 @@ Explain: TypeAlias = Callable[[Ints], Explanation]
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The strange flows of one window that tell one story; `rows` are rows of the window, strangest first."""
-
     host: str
     role: str
     service: str
-    rows: Ints
+    rows: Ints  # of the window, strangest first
     p: float
 
 
 class AlertBook:
-    """Keeps today's stories and opens new ones while the budget lasts. No clock: hours and days are event time.
-
-    Args:
-        settings: what may become an alert.
-    """
+    """Keeps today's stories and opens new ones while the budget lasts. No clock: hours and days are event time."""
 
     def __init__(self, settings: AlertSettings) -> None:
         self._settings = settings

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from eddyline.errors import ConfigError
 
@@ -20,7 +21,15 @@ PROTOCOLS: Final[Mapping[str, int]] = {
     "icmp": 1, "igmp": 2, "ipv4": 4, "tcp": 6, "egp": 8, "udp": 17, "ipv6": 41, "rsvp": 46, "gre": 47, "esp": 50,
     "ah": 51, "icmpv6": 58, "ipv6-icmp": 58, "ospf": 89, "pim": 103, "vrrp": 112, "sctp": 132, "udplite": 136,
 }  # fmt: skip  # IANA protocol numbers, by the names that exporters and data sets write
-PROTOCOL_NAMES: Final[Mapping[int, str]] = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 47: "gre", 50: "esp", 132: "sctp"}
+PROTOCOL_NAMES: Final[Mapping[int, str]] = {
+    1: "icmp",
+    6: "tcp",
+    17: "udp",
+    58: "icmpv6",
+    47: "gre",
+    50: "esp",
+    132: "sctp",
+}
 
 
 def _column(name: str, type_: pa.DataType, unit: str, ie: str, desc: str) -> pa.Field:
@@ -104,7 +113,9 @@ def check_flows(table: pa.Table) -> None:
     for place, wanted in enumerate(BATCH_SCHEMA):
         if place >= len(names) or names[place] != wanted.name:
             found = names[place] if place < len(names) else "nothing"
-            raise ConfigError(f"flow batch: column {place} is `{found}`, expected `{wanted.name}`; build the table with `flow_table`")
+            raise ConfigError(
+                f"flow batch: column {place} is `{found}`, expected `{wanted.name}`; build the table with `flow_table`"
+            )
         _check_type(table.schema.field(place), wanted.type)
     for extra in list(table.schema)[len(BATCH_SCHEMA) :]:
         wanted_type = pa.float32() if extra.name.startswith("probe.") else _OPTIONAL.get(extra.name)
@@ -113,12 +124,16 @@ def check_flows(table: pa.Table) -> None:
         _check_type(extra, wanted_type)
     for name in _REQUIRED:
         if table[name].null_count:
-            raise ConfigError(f"flow batch: column `{name}` has {table[name].null_count} nulls; reject such records at the source")
+            raise ConfigError(
+                f"flow batch: column `{name}` has {table[name].null_count} nulls; reject such records at the source"
+            )
 
 
 def _check_type(column: pa.Field, wanted: pa.DataType) -> None:
     if column.type != wanted:
-        raise ConfigError(f"flow batch: column `{column.name}` is {column.type}, expected {wanted}; cast it at the source")
+        raise ConfigError(
+            f"flow batch: column `{column.name}` is {column.type}, expected {wanted}; cast it at the source"
+        )
 
 
 def flow_table(columns: Mapping[str, Any], rows: int) -> pa.Table:
@@ -169,3 +184,15 @@ def constant(text: str, rows: int) -> pa.DictionaryArray:
 def empty_flows() -> pa.Table:
     """No flows, with every column."""
     return flow_table({"src_addr": [], "dst_addr": []}, 0)
+
+
+def split_by_site(table: pa.Table) -> Iterator[tuple[str, pa.Table, NDArray[np.int64]]]:
+    """Yield each site, its flows and their rows, int64, in order of first appearance; no copy where there is one."""
+    column = table["site"].unify_dictionaries().combine_chunks()
+    if isinstance(column, pa.ChunkedArray):  # no chunks at all
+        return
+    names, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
+    present, first = np.unique(codes, return_index=True) if len(names) > 1 else (codes[:1], np.zeros(1))
+    for code in present[np.argsort(first)] if len(names) > 1 else present:
+        rows = np.flatnonzero(codes == code) if len(present) > 1 else np.arange(len(codes))
+        yield names[code], table.take(rows) if len(present) > 1 else table, rows

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from eddyline.flows import FlowBatch
+from eddyline.flows import FlowBatch, split_by_site
 
 _UNTIMED: Final = np.iinfo(np.int64).min  # stands for a null time inside NumPy columns
 _NEVER: Final = -(2**60)  # before any event time, and far enough from the edge of int64 to add to
@@ -28,41 +28,28 @@ _SLICES: Final = 16  # more runs than this in one batch and gathering is cheaper
 
 @dataclass(frozen=True, slots=True)
 class WindowSettings:
-    """How a stream is cut.
+    """How a stream is cut."""
 
-    Args:
-        by: "time" (flows without a time still go by count) or "count".
-        length_us: length of a time window, microseconds.
-        lateness_us: how long after its end a window waits for stragglers, event time, microseconds.
-        max_flows: a time window that holds so many flows is closed early in parts, so a flood stays in memory bounds.
-        count: rows per count window.
-    """
-
-    by: Literal["time", "count"] = "time"
+    by: Literal["time", "count"] = "time"  # flows without a time still go by count
     length_us: int = 60_000_000
-    lateness_us: int = 10_000_000
-    max_flows: int = 1_000_000
-    count: int = 10_000
+    lateness_us: int = 10_000_000  # how long after its end a window waits for stragglers, event time
+    max_flows: int = 1_000_000  # a time window this full is closed early in parts: a flood stays in memory bounds
+    count: int = 10_000  # rows per count window
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """The flows of one site whose event time falls in [start_us, end_us), in arrival order. Final once seen.
 
-    Args:
-        site: one site, never two.
-        start_us, end_us: microseconds UTC; None for count windows.
-        part: 0, or 1, 2, … where the window was cut; (site, start_us, late, part) is its key.
-        late: these flows came after their windows had closed; [start_us, end_us) then spans those windows.
-        flows: E >= 1 rows of BATCH_SCHEMA.
+    Its key is (site, start_us, late, part).
     """
 
     site: str
-    start_us: int | None
+    start_us: int | None  # microseconds UTC; None for count windows
     end_us: int | None
-    part: int
-    late: bool
-    flows: pa.Table
+    part: int  # 0, or 1, 2, … where the window was cut
+    late: bool  # these flows came after their windows had closed; [start_us, end_us) then spans those windows
+    flows: pa.Table  # E >= 1 rows of BATCH_SCHEMA
 
     def __len__(self) -> int:
         return int(self.flows.num_rows)
@@ -105,22 +92,18 @@ class Step:
 
 @dataclass(slots=True)
 class _Pending:
-    """One batch of which `left` flows are not in a closed window yet; `safe` once everything up to it is."""
-
     position: Any
-    flows: int
-    left: int
-    safe: bool = False
+    flows: int  # of one batch
+    left: int  # of them, not in a closed window yet
+    safe: bool = False  # once everything up to here is in closed windows
 
 
 @dataclass(slots=True)
-class _Open:
-    """A window that still takes flows: its pieces, and what parts of it are already out."""
-
+class _Open:  # a window that still takes flows: its pieces, and what parts of it are already out
     pieces: deque[tuple[_Pending, pa.Table]] = field(default_factory=deque)
     rows: int = 0
     part: int = 0
-    out: deque[tuple[_Pending | None, int]] = field(default_factory=deque)
+    out: deque[tuple[_Pending, int]] = field(default_factory=deque)
     skip: int = 0  # flows that a replay brings again
 
     def put(self, batch: _Pending, flows: pa.Table) -> None:
@@ -135,7 +118,6 @@ class _Open:
             self.rows += flows.num_rows
 
     def cut(self, rows: int) -> pa.Table:
-        """Take the first `rows` flows out; they count as out from here on."""
         taken: list[pa.Table] = []
         missing = rows
         while missing:
@@ -151,7 +133,7 @@ class _Open:
         return pa.concat_tables(taken)
 
     def out_after_position(self) -> int:
-        while self.out and (self.out[0][0] is None or self.out[0][0].safe):
+        while self.out and self.out[0][0].safe:
             self.out.popleft()
         return self.skip + sum(rows for _, rows in self.out)
 
@@ -176,13 +158,11 @@ class Windower:
     """
 
     def __init__(self, settings: WindowSettings, resume: Commit | None = None) -> None:
-        self._settings = settings
-        self._position = resume.position if resume else None
-        self._base = 0  # flows of the stream up to the safe position
-        self._seen = 0
+        resume = resume or Commit(None)
+        self._settings, self._position, self._replay = settings, resume.position, resume.seen
+        self._base, self._seen = 0, 0  # flows of the stream up to the safe position, and taken so far
         self._pending: deque[_Pending] = deque()
-        self._sites = {site: _restore(state) for site, state in resume.sites.items()} if resume else {}
-        self._replay = resume.seen if resume else 0
+        self._sites = {site: _restore(state) for site, state in resume.sites.items()}
 
     def add(self, batch: FlowBatch) -> Step:
         """Take one batch; return the windows it closed. Lateness is judged against windows closed before this batch."""
@@ -191,15 +171,15 @@ class Windower:
         after = self._seen + len(batch)
         replayed = self._seen < self._replay and after <= self._replay
         late, active = 0, set()
-        for site, flows, rows in _by_site(batch.table):
+        for site, flows, rows in split_by_site(batch.table):
             state = self._sites.setdefault(site, _Site())
             late += self._put(state, self._unseen(state, flows, rows, pending), pending)
             if not replayed:
                 self._advance(state, flows, batch.now_us)
             active.add(site)
         self._seen = after
-        closing = () if replayed else self._sites
-        closed = [window for site in closing for window in self._close(site, batch.now_us, site in active)]
+        sites = () if replayed else self._sites
+        closed = [window for site in sites for window in self._close(site, batch.now_us, site in active)]
         return Step(tuple(closed), late, self._commit())
 
     def finish(self) -> Step:
@@ -207,7 +187,7 @@ class Windower:
         closed: list[Window] = []
         for site, state in self._sites.items():
             closed.extend(self._flush_late(site, state))
-            for start in sorted(state.open, key=lambda start: (start is not None, start)):
+            for start in sorted(state.open, key=lambda start: (start is not None, start)):  # untimed first
                 closed.extend(self._emit(site, state, start, state.open[start].rows))
             state.open = {start: rest for start, rest in state.open.items() if start is None}
         return Step(tuple(closed), 0, self._commit())
@@ -264,14 +244,12 @@ class Windower:
             state.late.out.clear()
 
     def _unseen(self, state: _Site, flows: pa.Table, rows: NDArray[np.int64], pending: _Pending) -> pa.Table:
-        """Leave out what a run before the restart had already put into closed windows."""
+        # Leave out what a run before the restart had already put into closed windows.
         if self._seen >= self._replay:
             return flows
         starts = _window_starts(flows, self._settings)
         out = (self._seen + rows < state.closed_at) & (starts != _UNTIMED)
         out &= starts + self._settings.length_us <= state.closed_until_us
-        if not out.any():
-            return flows
         pending.left -= int(out.sum())
         return flows.filter(pa.array(~out))
 
@@ -284,40 +262,23 @@ class Windower:
 
     def _state(self, site: str) -> SiteState:
         state = self._sites[site]
-        parts = {
-            start: (window.part, window.out_after_position()) for start, window in state.open.items() if window.part
-        }
+        parts = {start: (held.part, held.out_after_position()) for start, held in state.open.items() if held.part}
         before = max(0, state.closed_at - self._base)
         return SiteState(state.closed_until_us, state.watermark_us, state.lead_us, before, parts, state.late.part)
 
 
 def _restore(state: SiteState) -> _Site:
     opened = {start: _Open(part=part, skip=skip) for start, (part, skip) in state.parts.items()}
-    late = _Open(part=state.late_parts)
-    return _Site(state.closed_until_us, state.watermark_us, state.lead_us, state.flows_before_close, opened, late)
-
-
-def _by_site(table: pa.Table) -> Iterator[tuple[str, pa.Table, NDArray[np.int64]]]:
-    """The flows of each site in order of first appearance, with their rows in the batch."""
-    column = table["site"].unify_dictionaries().combine_chunks()
-    if isinstance(column, pa.ChunkedArray):  # no chunks at all
-        return
-    names, codes = column.dictionary.to_pylist(), column.indices.to_numpy()
-    present, first = np.unique(codes, return_index=True) if len(names) > 1 else (codes[:1], np.zeros(1))
-    for code in present[np.argsort(first)] if len(names) > 1 else present:
-        rows = np.flatnonzero(codes == code) if len(present) > 1 else np.arange(len(codes))
-        yield names[code], table.take(rows) if len(present) > 1 else table, rows
+    times = (state.closed_until_us, state.watermark_us, state.lead_us, state.flows_before_close)
+    return _Site(*times, opened, _Open(part=state.late_parts))
 
 
 def _window_starts(flows: pa.Table, settings: WindowSettings) -> NDArray[np.int64]:
     if settings.by == "count":
         return np.full(flows.num_rows, _UNTIMED)
-    times = flows["ts_end"]
-    known = times.cast(pa.int64()).fill_null(_UNTIMED) if times.null_count else times.cast(pa.int64())
-    ends = known.to_numpy()
+    ends = flows["ts_end"].cast(pa.int64()).fill_null(_UNTIMED).to_numpy()
     starts = ends // settings.length_us * settings.length_us
-    if times.null_count:
-        starts[ends == _UNTIMED] = _UNTIMED
+    starts[ends == _UNTIMED] = _UNTIMED
     return np.asarray(starts, np.int64)
 
 

@@ -1,1 +1,21 @@
-"""Where the path runs."""
+"""Where the path runs: name to "module:function", imported on demand."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from threading import Event
+from typing import Final, TypeAlias
+
+from eddyline.config import RunSettings
+from eddyline.metrics import Counts
+
+RUNTIMES: Final = {"embedded": "eddyline.runtimes.embedded:run"}
+Runtime: TypeAlias = Callable[[RunSettings, Event, Callable[[Counts], None]], Counts]
+
+
+def load_runtime(name: str) -> Runtime:
+    """Return the runtime of that name: takes settings, never open objects, and opens everything where it runs."""
+    module, function = RUNTIMES[name].split(":")
+    runtime: Runtime = getattr(importlib.import_module(module), function)
+    return runtime

@@ -1,4 +1,4 @@
-"""The path in one process: reading, scoring and writing overlap in three threads with bounded queues between.
+"""The path in one process, the default: reading, scoring and writing overlap, with bounded queues between.
 
 Sinks flush, then the source commits: after a crash everything since the last commit comes again, and nothing is lost.
 Whichever thread fails first stops the others; its error leaves `run`. A stop lets what was read drain to the sinks.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import Event, Thread
@@ -16,12 +17,17 @@ from typing import Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from eddyline.alerts import Alert, AlertBook, AlertSettings
+from eddyline.artifacts import load_models
 from eddyline.combine import ScoredFlows
+from eddyline.config import RunSettings
 from eddyline.contracts import Model, Sink, Source
 from eddyline.metrics import Counts
 from eddyline.scoring import Memory, explain_flows, score_window
+from eddyline.sinks import open_sink
+from eddyline.sources import is_live, open_source
 from eddyline.windows import Commit, Step, Windower, WindowSettings
 
 T = TypeVar("T")
@@ -153,9 +159,7 @@ class EmbeddedRun:
             for window in taken.step.closed:
                 memory = self._memories.get(window.site, Memory())
                 scored, self._memories[window.site] = score_window(window, memory, self._model)
-                windows.append(
-                    self._book.take(scored, lambda rows, scored=scored: explain_flows(scored, self._model, rows))
-                )
+                windows.append(self._book.take(scored, partial(explain_flows, scored, self._model)))
             commit = replace(taken.step.commit, memories=dict(self._memories))
             self._scored.put(_Done(taken, tuple(windows), commit))
         self._scored.put(None)
@@ -199,3 +203,17 @@ class EmbeddedRun:
         for sink in self._sinks:
             sink.flush()
         self._source.commit(commit)
+
+
+def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
+    """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    live = is_live(settings.source)
+    model = load_models(settings.model, settings.device, settings.combine)
+    flush = FlushSettings(settings.flush_flows, settings.flush_s if live else None)
+    with ExitStack() as ends:
+        sinks = [ends.enter_context(closing(open_sink(url))) for url in settings.sink]
+        source = ends.enter_context(closing(open_source(settings.source)))
+        windows, alerts = settings.windows.settings(), settings.alerts.settings()
+        return EmbeddedRun(source, model, sinks, windows, alerts, flush, settings.queue, stop).run(report)

@@ -1,0 +1,150 @@
+"""What each command does, and what a person sees of it: progress on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from eddyline import training
+from eddyline.artifacts import fingerprint, read_manifest
+from eddyline.config import CalibrateSettings, RunSettings, SimulateSettings, TrainSettings
+from eddyline.metrics import Counts
+from eddyline.runtimes import load_runtime
+from eddyline.training import Report
+
+_PLAIN_EVERY_S: Final = 10.0
+
+
+def run(settings: RunSettings) -> None:
+    """Score a stream or a file until the source ends or a signal comes; then say what happened."""
+    console = Console(stderr=True)
+    with stop_on_signals() as stop, watching(console) as report:
+        counts = load_runtime(settings.runtime)(settings, stop, report)
+    summarise(counts, console)
+
+
+def train(settings: TrainSettings) -> None:
+    """Train, calibrate and save one model folder."""
+    with progress() as report:
+        manifest = training.train(settings, report)
+    Console(stderr=True).print(f"trained {', '.join(manifest.detectors)}; saved in {settings.model}", highlight=False)
+    show(settings.model)
+
+
+def calibrate(settings: CalibrateSettings) -> None:
+    """Learn a new network's quantiles for a trained model."""
+    with progress() as report:
+        manifest = training.calibrate(settings, report)
+    for name, flows in manifest.detectors.items():
+        Console(stderr=True).print(
+            f"{name}: calibrated on {flows:,} benign flows; p never goes below {1 / (flows + 1):.1e}"
+        )
+
+
+def simulate(settings: SimulateSettings) -> None:
+    """Write the labelled network to a file or export it as NetFlow."""
+    from eddyline.simulation import export  # the simulator is not needed to run the service
+
+    with stop_on_signals() as stop, progress() as report:
+        flows = export(settings, stop, report)
+    Console(stderr=True).print(f"{flows:,} flows written to {settings.sink}", highlight=False)
+
+
+def show(folder: Path) -> None:
+    """Explain a model folder."""
+    manifest = read_manifest(folder)
+    table = Table(title=f"model {folder} ({fingerprint(folder)})", show_header=False, box=None, title_justify="left")
+    for name, flows in manifest.detectors.items():
+        table.add_row("detector", f"{name}: calibrated on {flows:,} benign flows, p >= {1 / (flows + 1):.1e}")
+    for part in ("windows", "training", "metrics", "libraries"):
+        for key, value in getattr(manifest, part).items():
+            table.add_row(f"{part}.{key}", f"{value:.4g}" if isinstance(value, float) else str(value))
+    Console().print(table, highlight=False)
+
+
+def demo(seconds: float, port: int) -> None:
+    """Run the service on live NetFlow with attacks in it, and say what it found."""
+    from eddyline.demo import run_demo
+
+    run_demo(seconds, port)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Event]:
+    """Set the event on SIGINT or SIGTERM, once; a second signal kills as usual."""
+    stop = Event()
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    before: dict[int, Any] = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[Callable[[Counts], None]]:
+    """Show a run's counts: one line kept fresh on a terminal, a plain line every ten seconds elsewhere."""
+    if console.is_terminal:
+        with console.status("starting", spinner="dots") as status:
+            yield lambda counts: status.update(counts.line())
+        return
+    said = 0.0
+
+    def report(counts: Counts) -> None:
+        nonlocal said
+        if counts.seconds - said >= _PLAIN_EVERY_S:
+            said = counts.seconds
+            sys.stderr.write(counts.line() + "\n")
+
+    yield report
+
+
+def summarise(counts: Counts, console: Console) -> None:
+    """Print the counts of a finished run."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in counts.summary():
+        table.add_row(name, value)
+    console.print(table, highlight=False)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """Show long work: a bar on a terminal, plain lines elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("{task.fields[words]}"))  # fmt: skip
+    with Progress(*columns, console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: int, of: int, words: str) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=of or None, words=words)
+            bars.update(tasks[what], completed=done, total=of or None, words=words)
+
+        yield report
+
+
+def _plain_lines() -> Report:
+    def report(what: str, done: int, of: int, words: str) -> None:
+        if of:  # work without a known end says nothing until it is over
+            sys.stderr.write(f"{what} {done}/{of}: {words}\n")
+
+    return report
