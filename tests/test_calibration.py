@@ -47,7 +47,9 @@ def test_on_exchangeable_benign_flows_the_share_below_p_is_p(seed: int, p: float
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 1), st.sampled_from(["half_cauchy", "fisher"]))
 @settings(max_examples=30, deadline=None)
-def test_two_dependent_detectors_keep_the_promise_once_calibrated_together(seed: int, share: float, method: str) -> None:
+def test_two_dependent_detectors_keep_the_promise_once_calibrated_together(
+    seed: int, share: float, method: str
+) -> None:
     rng = np.random.default_rng(seed)
     common = rng.standard_normal(60_000)
     raws = [(share * common + (1 - share) * rng.standard_normal(60_000)).astype(np.float32) for _ in range(2)]

@@ -32,7 +32,10 @@ def test_a_quiet_detector_cannot_veto_a_loud_one() -> None:
     assert combine([loud, quiet, quiet])[0] < 1e-5
 
 
-@given(st.lists(st.lists(st.floats(1e-9, 1), min_size=3, max_size=3), min_size=1, max_size=4), st.sampled_from(["half_cauchy", "fisher"]))
+@given(
+    st.lists(st.lists(st.floats(1e-9, 1), min_size=3, max_size=3), min_size=1, max_size=4),
+    st.sampled_from(["half_cauchy", "fisher"]),
+)
 def test_the_combined_p_is_a_p_and_falls_when_any_p_falls(values: list, method: str) -> None:
     ps = [np.array(v) for v in values]
     joined = combine(ps, method)

@@ -17,7 +17,6 @@ RANK = {
     "artifacts": 12, "scoring": 12, "training": 13, "runtimes": 14, "simulation": 15, "demo": 16, "commands": 17, "cli": 18,
 }  # fmt: skip
 ONE_PLACE = {
-    "socket": {"sources/netflow.py", "sources/netflow_table.py", "sinks/netflow.py"},
     "yaml": {"config.py"},
     "pydantic_settings": {"config.py"},
     "cudf": {"graphs.py"},

@@ -116,7 +116,9 @@ def test_before_1970_windows_still_start_on_their_multiples() -> None:
 
 
 flows_strategy = st.tuples(st.sampled_from("ab"), st.one_of(st.none(), st.integers(0, 40)))
-streams = st.lists(st.tuples(st.lists(flows_strategy, max_size=12), st.one_of(st.none(), st.integers(0, 60))), max_size=10)
+streams = st.lists(
+    st.tuples(st.lists(flows_strategy, max_size=12), st.one_of(st.none(), st.integers(0, 60))), max_size=10
+)
 cuts = st.builds(
     WindowSettings,
     by=st.sampled_from(["time", "time", "time", "count"]),
@@ -170,7 +172,9 @@ def test_every_flow_is_in_exactly_one_window_of_its_own_site_and_time(stream: li
 
 @given(streams, cuts)
 @settings(deadline=None, max_examples=150)
-def test_after_a_crash_at_any_point_the_windows_equal_those_of_an_uninterrupted_run(stream: list, cut: WindowSettings) -> None:
+def test_after_a_crash_at_any_point_the_windows_equal_those_of_an_uninterrupted_run(
+    stream: list, cut: WindowSettings
+) -> None:
     batches = batches_of(stream)
     emitted, commits = run(Windower(cut), batches)
     whole = keyed([w for closed in emitted for w in closed])

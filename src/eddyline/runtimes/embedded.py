@@ -213,7 +213,7 @@ def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) ->
     model = load_models(settings.model, settings.device, settings.combine)
     flush = FlushSettings(settings.flush_flows, settings.flush_s if live else None)
     with ExitStack() as ends:
-        sinks = [ends.enter_context(closing(open_sink(url))) for url in settings.sink]
+        sinks = [ends.enter_context(closing(open_sink(url, live=live))) for url in settings.sink]
         source = ends.enter_context(closing(open_source(settings.source)))
         windows, alerts = settings.windows.settings(), settings.alerts.settings()
         return EmbeddedRun(source, model, sinks, windows, alerts, flush, settings.queue, stop).run(report)

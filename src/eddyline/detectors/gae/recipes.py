@@ -9,6 +9,7 @@ over training windows before anything is judged or saved, and the best epoch on 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -71,6 +72,8 @@ def _fitted(name: str, graphs: Sequence[FlowGraph]) -> Feature:
 def _epoch(state: _State, windows: Sequence[Inputs], settings: TrainSettings, epoch: int) -> float:
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     order = torch.randperm(len(windows), generator=generator).tolist()
+    for group in state.optimizer.param_groups:  # cosine, from the epoch's number alone, so that it resumes as it is
+        group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
     state.model.train()
     total = 0.0
     for first in range(0, len(order), settings.batch):
@@ -80,7 +83,6 @@ def _epoch(state: _State, windows: Sequence[Inputs], settings: TrainSettings, ep
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
         total += float(loss.detach()) * len(batch)
-    state.schedule.step()
     return total / len(order)
 
 
@@ -148,7 +150,6 @@ class _State:
     def __init__(self, model: GuidedGae, settings: TrainSettings, folder: Path) -> None:
         self.model, self._folder = model, folder
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, settings.epochs)
         self.epoch, self.stale = 0, 0
         self.measured: dict[str, float] = {}
         self.best = _copied(model.state_dict())
@@ -198,8 +199,6 @@ class _State:
             index, field = key.split(".")
             optimizer["state"].setdefault(int(index), {})[field] = value
         self.optimizer.load_state_dict(optimizer)
-        for _ in range(self.epoch):
-            self.schedule.step()
 
 
 def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
