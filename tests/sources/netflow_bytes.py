@@ -1,0 +1,74 @@
+"""NetFlow datagrams written out field by field, for tests that know every byte."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+EXPORTS = Path(__file__).parents[2] / ".." / "shared" / "data" / "exports"
+EXPORT_S = 1_700_000_000
+
+
+def export(name: str) -> bytes:
+    if not EXPORTS.exists():
+        pytest.skip("the shared export fixtures are not beside this checkout")
+    return (EXPORTS / name).read_bytes()
+
+
+def address(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def v5_record(
+    src: str,
+    dst: str,
+    sport: int,
+    dport: int,
+    proto: int,
+    packets: int,
+    octets: int,
+    first: int,
+    last: int,
+    flags: int = 0,
+) -> bytes:
+    ends = address(src) + address(dst) + bytes(4) + struct.pack(">HH", 1, 2)
+    counters = struct.pack(">IIII", packets, octets, first, last)
+    return ends + counters + struct.pack(">HHBBBBHHBBH", sport, dport, 0, flags, proto, 0, 0, 0, 0, 0, 0)
+
+
+def v5(
+    records: Sequence[bytes],
+    uptime: int = 100_000,
+    sequence: int = 0,
+    engine: int = 0,
+    nsecs: int = 0,
+    sampling: int = 0,
+) -> bytes:
+    head = struct.pack(">HHIIIIHH", 5, len(records), uptime, EXPORT_S, nsecs, sequence, engine, sampling)
+    return head + b"".join(records)
+
+
+def template_set(template_id: int, fields: Sequence[tuple[int, int]]) -> bytes:
+    body = struct.pack(">HH", template_id, len(fields)) + b"".join(struct.pack(">HH", *field) for field in fields)
+    return struct.pack(">HH", 0, 4 + len(body)) + body
+
+
+def options_set(template_id: int, scope: Sequence[tuple[int, int]], fields: Sequence[tuple[int, int]]) -> bytes:
+    body = struct.pack(">HHH", template_id, 4 * len(scope), 4 * len(fields))
+    body += b"".join(struct.pack(">HH", *field) for field in [*scope, *fields])
+    body += bytes(-len(body) % 4)
+    return struct.pack(">HH", 1, 4 + len(body)) + body
+
+
+def data_set(template_id: int, *records: bytes) -> bytes:
+    body = b"".join(records)
+    body += bytes(-len(body) % 4)
+    return struct.pack(">HH", template_id, 4 + len(body)) + body
+
+
+def v9(*sets: bytes, uptime: int = 100_000, sequence: int = 0, domain: int = 7, export_s: int = EXPORT_S) -> bytes:
+    return struct.pack(">HHIIII", 9, len(sets), uptime, export_s, sequence, domain) + b"".join(sets)
