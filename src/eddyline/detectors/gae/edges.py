@@ -1,0 +1,94 @@
+"""The flows of a window grouped by pair, because most of the model's work depends on the pair only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from eddyline.graphs import distinct_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Flows in the order of their pairs; build one with `Edges.of`.
+
+    Args:
+        pairs: distinct (source, target), int64 (2, P).
+        pair: the pair of each flow, int64 (E,), never falling.
+        attr: features of each flow, (E, F), in the same order.
+        row: which row of the window each flow is, int64 (E,).
+        hosts: N, so that every end lies in [0, N).
+    """
+
+    pairs: Tensor
+    pair: Tensor
+    attr: Tensor
+    row: Tensor
+    hosts: int
+
+    @classmethod
+    def of(cls, edge_index: Tensor, attr: Tensor, hosts: int, pairs: tuple[Tensor, Tensor] | None = None) -> Edges:
+        """Group flows by pair.
+
+        Args:
+            edge_index: source row, target row, int64 (2, E).
+            attr: scaled features, (E, F), on the same device.
+            hosts: N.
+            pairs: `FlowGraph.pairs()` where it is at hand, else it is computed here.
+        """
+        distinct, pair_of_edge = pairs or distinct_pairs(edge_index, hosts)
+        pair, row = torch.sort(pair_of_edge, stable=True)
+        return cls(distinct, pair, attr[row], row, hosts)
+
+    def __len__(self) -> int:
+        return len(self.pair)
+
+    def flows_per_pair(self) -> Tensor:
+        """How many flows each pair has, int64 (P,)."""
+        return torch.bincount(self.pair, minlength=self.pairs.shape[1])
+
+    def in_window_order(self, values: Tensor) -> Tensor:
+        """Put one value per flow, (E,), back where the flows came from; differentiable."""
+        return torch.empty_like(values).index_copy(0, self.row, values)
+
+    def with_mean_loops(self) -> Edges:
+        """Replace every flow of a host to itself by one loop per host, with the mean features of what it receives.
+
+        That is how the published attention sees a window (PyG, `add_self_loops(fill_value="mean")`); a host that
+        receives nothing gets zeros. The loops come last; `row` counts on from E for them.
+        """
+        proper = self.pairs[0] != self.pairs[1]
+        stays = proper[self.pair]
+        pairs, pair = self.pairs[:, proper], (proper.cumsum(0) - 1)[self.pair[stays]]
+        attr, row = self.attr[stays], self.row[stays]
+        own = torch.arange(self.hosts, device=pair.device)
+        mean = _mean_received(attr, pairs[1][pair], self.hosts)
+        return Edges(
+            torch.cat([pairs, own.expand(2, -1)], 1),
+            torch.cat([pair, own + pairs.shape[1]]),
+            torch.cat([attr, mean]),
+            torch.cat([row, own + len(self)]),
+            self.hosts,
+        )
+
+    def chunks(self, rows: int) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Up to `rows` flows at a time: the flows, their pairs, and each flow's place among those pairs.
+
+        A pair on the border belongs to both chunks.
+        """
+        flows = [slice(start, min(start + rows, len(self))) for start in range(0, len(self), rows)]
+        if not flows:
+            return
+        firsts = self.pair[::rows].tolist()  # one wait for the device, not one per chunk
+        lasts = self.pair[[chunk.stop - 1 for chunk in flows]].tolist()
+        for chunk, first, last in zip(flows, firsts, lasts, strict=True):
+            yield chunk, slice(first, last + 1), self.pair[chunk] - first
+
+
+def _mean_received(attr: Tensor, target: Tensor, hosts: int) -> Tensor:
+    total = torch.zeros(hosts, attr.shape[1], dtype=torch.float64, device=attr.device)
+    total = total.index_add(0, target, attr.double())  # a busy host adds up a whole window
+    return (total / torch.bincount(target, minlength=hosts).clamp(min=1)[:, None]).to(attr.dtype)

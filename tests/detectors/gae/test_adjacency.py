@@ -1,0 +1,121 @@
+"""Pooling without A·A: every form of the pooled adjacency against the square written out."""
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from eddyline.detectors.gae.adjacency import Adjacency, Explicit, Limits, TwoSteps, adjacency_of, pooled, smoothing
+from eddyline.detectors.gae.edges import Edges
+
+FORMS = {
+    "as chosen": Limits(),
+    "dense at once": Limits(sparse_entries=-1),
+    "lazy at every level": Limits(sparse_entries=-1, dense_entries=-1),
+    "sparse at every level": Limits(dense_entries=-1),
+    "lazy, then dense": Limits(sparse_entries=-1, dense_entries=9),
+}
+
+
+def adjacency(flows: list[tuple[int, int]], hosts: int) -> Explicit:
+    edges = edges_of(flows, hosts)
+    return adjacency_of(edges.pairs, edges.flows_per_pair(), hosts)
+
+
+def edges_of(flows: list[tuple[int, int]], hosts: int) -> Edges:
+    ends = torch.tensor(flows, dtype=torch.int64).reshape(-1, 2).T
+    return Edges.of(ends, torch.zeros(len(flows), 1), hosts)
+
+
+def written_out(some: Adjacency) -> np.ndarray:
+    return some.receive(torch.eye(len(some), dtype=torch.float64)).numpy()
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> tuple[int, list[tuple[int, int]], list[list[int]]]:
+    hosts = draw(st.integers(1, 10))
+    host = st.integers(0, hosts - 1)
+    flows = draw(st.lists(st.tuples(host, host), max_size=40))
+    kept, left = [], hosts
+    for _ in range(3):
+        kept.append(sorted(draw(st.permutations(range(left)))[: (left + 1) // 2]))
+        left = len(kept[-1])
+    return hosts, flows, kept
+
+
+@settings(max_examples=80, deadline=None)
+@given(graphs())
+def test_three_poolings_equal_the_squares_written_out_in_every_form(
+    graph: tuple[int, list[tuple[int, int]], list[list[int]]],
+) -> None:
+    hosts, flows, poolings = graph
+    dense = np.zeros((hosts, hosts))
+    np.add.at(dense, ([t for _, t in flows], [s for s, _ in flows]), 1)
+    np.fill_diagonal(dense, 0)
+    forms: dict[str, Adjacency] = dict.fromkeys(FORMS, adjacency(flows, hosts))
+    for kept in poolings:
+        square = (dense + np.eye(len(dense))) @ (dense + np.eye(len(dense)))
+        np.fill_diagonal(square, 0)
+        dense = square[np.ix_(kept, kept)]
+        for name, limits in FORMS.items():
+            forms[name] = pooled(forms[name], torch.tensor(kept), limits)
+            np.testing.assert_allclose(written_out(forms[name]), dense, rtol=1e-12, atol=1e-9, err_msg=name)
+            np.testing.assert_allclose(forms[name].returns().numpy(), (dense * dense.T).sum(1), rtol=1e-12, atol=1e-6)
+
+
+def test_each_limit_leads_to_its_form() -> None:
+    start = adjacency([(s, t) for s in range(8) for t in range(8)], 8)
+    kept = torch.arange(6)
+    for name, form in {"as chosen": "dense", "dense at once": "dense", "sparse at every level": "sparse"}.items():
+        found = pooled(start, kept, FORMS[name])
+        assert isinstance(found, Explicit)
+        assert found.weights.is_sparse_csr == (form == "sparse")
+    lazy = pooled(start, kept, FORMS["lazy, then dense"])
+    assert isinstance(lazy, TwoSteps)
+    assert isinstance(pooled(lazy, torch.arange(3), FORMS["lazy, then dense"]), Explicit)
+
+
+def test_hosts_two_steps_apart_become_neighbours_weighted_by_the_ways_between_them() -> None:
+    # 0 -> 1 twice, 1 -> 2 three times: 2 * 3 ways from 0 to 2; without host 1 nothing else is left.
+    found = pooled(adjacency([(0, 1), (0, 1), (1, 2), (1, 2), (1, 2)], 3), torch.tensor([0, 2]), Limits())
+    assert written_out(found).tolist() == [[0, 0], [6, 0]]
+    # Kept neighbours count their direct flows twice: over the loop at either end.
+    found = pooled(adjacency([(0, 1), (0, 1), (1, 2)], 3), torch.tensor([0, 1]), Limits())
+    assert written_out(found).tolist() == [[0, 0], [4, 0]]
+
+
+def test_an_improved_step_by_hand_on_three_hosts() -> None:
+    # Two flows 0 -> 1, one 2 -> 1, one 2 -> 2. Loops 2, 2, 1 (host 2 has its own); in-degrees 2, 2 + 1 + 2 = 5, 1.
+    edges = edges_of([(0, 1), (0, 1), (2, 1), (2, 2)], 3)
+    loops = torch.tensor([2.0, 2.0, 1.0], dtype=torch.float64)
+    smooth = smoothing(adjacency_of(edges.pairs, edges.flows_per_pair(), 3), loops, torch.float64)
+    x = torch.tensor([[1.0], [10.0], [100.0]], dtype=torch.float64)
+    middle = 2 * 1 / (5 * 2) ** 0.5 + 100 / 5**0.5 + 2 * 10 / 5
+    torch.testing.assert_close(smooth(x), torch.tensor([[1.0], [middle], [100.0]], dtype=torch.float64))
+
+
+def test_a_lazy_step_equals_the_explicit_one_and_so_does_its_gradient() -> None:
+    flows = [(0, 1), (1, 0), (1, 2), (1, 2), (2, 3), (3, 0), (4, 4), (0, 4)]
+    kept = torch.tensor([0, 1, 3, 4])
+    found: list[tuple[Tensor, Tensor]] = []
+    for name in FORMS:
+        x = torch.arange(8, dtype=torch.float64).reshape(4, 2).requires_grad_()
+        step = smoothing(pooled(adjacency(flows, 5), kept, FORMS[name]), torch.full((4,), 2.0).double(), torch.float64)
+        y = step(x)
+        y.pow(2).sum().backward()
+        assert x.grad is not None
+        found.append((y.detach(), x.grad))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0])
+
+
+def test_weights_past_the_range_of_float32_still_normalise() -> None:
+    ring = [(s, t) for s in range(9) for t in range(9) if s != t]
+    edges = edges_of(ring, 9)
+    some: Adjacency = adjacency_of(edges.pairs, edges.flows_per_pair() * 20_000, 9)
+    for left in (5, 3, 2):
+        some = pooled(some, torch.arange(left), Limits())
+    assert some.receive(torch.ones(2, 1, dtype=torch.float64)).min() > 3.5e38
+    step = smoothing(some, torch.full((2,), 2.0).double(), torch.float32)
+    torch.testing.assert_close(step(torch.tensor([[1.0], [3.0]])), torch.tensor([[3.0], [1.0]]))
