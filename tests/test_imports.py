@@ -14,7 +14,8 @@ SOURCE = ROOT / "src" / "eddyline"
 RANK = {
     "errors": 0, "flows": 1, "windows": 2, "graphs": 3, "combine": 4, "calibration": 5, "habits": 6, "alerts": 7,
     "contracts": 8, "config": 9, "metrics": 9, "dialects": 10, "sources": 11, "detectors": 11, "sinks": 11,
-    "artifacts": 12, "scoring": 12, "training": 13, "runtimes": 14, "simulation": 15, "demo": 16, "commands": 17, "cli": 18,
+    "artifacts": 12, "scoring": 12, "training": 13, "runtimes": 14, "simulation": 15, "demo": 16,
+    "commands": 17, "cli": 18,
 }  # fmt: skip
 ONE_PLACE = {
     "yaml": {"config.py"},

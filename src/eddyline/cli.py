@@ -109,7 +109,7 @@ def _add(verb: argparse.ArgumentParser, kind: type[BaseModel], prefix: str) -> N
 
 
 def _metavar(field: FieldInfo) -> str:
-    inner = get_args(field.annotation)[0] if get_args(field.annotation) else field.annotation
+    inner: Any = get_args(field.annotation)[0] if get_args(field.annotation) else field.annotation
     return {int: "N", float: "X", Path: "DIR"}.get(inner, "TEXT")
 
 
@@ -122,3 +122,7 @@ def _help(field: FieldInfo) -> str:
             " ".join(map(str, default)) if isinstance(default, list) else "not set" if default is None else str(default)
         )
     return f"{field.description} [{shown}]".replace("%", "%%")
+
+
+if __name__ == "__main__":
+    main()

@@ -129,8 +129,15 @@ def progress() -> Iterator[Report]:
     if not console.is_terminal:
         yield _plain_lines()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-               TextColumn("{task.fields[words]}"))  # fmt: skip
+    said = TextColumn("{task.fields[words]}")
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        said,
+    )
     with Progress(*columns, console=console) as bars:
         tasks: dict[str, Any] = {}
 

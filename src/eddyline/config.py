@@ -92,14 +92,14 @@ class TrainSettings(Settings):
 
     model: Path = Field(description="folder to write; an interrupted training in it is resumed")
     detector: list[str] = Field(["gae"], min_length=1, description="detectors to train")
-    recipe: Literal["published"] = Field("published", description="how the guided GAE is trained")
+    recipe: Literal["eddyline", "published"] = Field("eddyline", description="how the guided GAE is trained")
     until: str | None = Field(None, description="use flows up to this time only, ISO 8601, e.g. 2026-01-31T00:00:00Z")
     calibrate: float = Field(0.3, gt=0, lt=1, description="share of the windows, the last ones, kept for calibration")
     epochs: int = Field(30, ge=1, description="passes over the training windows")
     patience: int = Field(6, ge=1, description="epochs without improvement after which training stops")
     batch: int = Field(8, ge=1, description="windows per optimiser step")
     learning_rate: float = Field(0.003, gt=0, description="peak learning rate of AdamW")
-    hidden: int = Field(256, ge=1, description="width of the guided GAE; 256 is the published size")
+    hidden: int | None = Field(None, ge=1, description="width of the guided GAE; the recipe's own when not given")
     seed: int = Field(42, description="seed of weights, projection, batches and negatives")
 
 

@@ -81,7 +81,7 @@ def build_graph(window: Window, device: str = "cpu") -> FlowGraph:
     Raises:
         ConfigError: a CUDA device was asked for and there is none.
     """
-    flows = window.flows.drop_columns(list(LABEL_COLUMNS))
+    flows = window.flows.drop_columns([name for name in LABEL_COLUMNS if name in window.flows.column_names])
     unlabelled = Window(window.site, window.start_us, window.end_us, window.part, window.late, flows)
     src, dst, hosts = _unified_codes(flows)
     build = _on_gpu if _use_cudf(device) else _on_cpu

@@ -10,7 +10,8 @@ import torch
 
 from eddyline.contracts import Detector
 from eddyline.detectors import DETECTORS
-from eddyline.detectors.gae.detector import Feature, GaeDetector
+from eddyline.detectors.gae.detector import GaeDetector
+from eddyline.detectors.gae.features import Feature
 from eddyline.detectors.gae.model import Sizes
 from eddyline.errors import ArtifactError
 from eddyline.flows import flow_table
@@ -155,8 +156,8 @@ def test_the_gae_explains_a_changed_feature_by_that_feature() -> None:
     with torch.inference_mode():
         why = detector.explain(made, torch.tensor([0]))
     gone = dict(zip(why.feature, why.contribution, strict=True))
-    assert abs(gone["bytes"]) > 1e-3
-    assert gone["rev_bytes"] == pytest.approx(0, abs=1e-5)
-    assert gone["duration_us"] == pytest.approx(0, abs=1e-5)
+    assert abs(gone["bytes sent"]) > 1e-3
+    assert gone["bytes received"] == pytest.approx(0, abs=1e-5)
+    assert gone["duration"] == pytest.approx(0, abs=1e-5)
     observed = dict(zip(why.feature, why.observed, strict=True))
-    assert observed["bytes"] == pytest.approx(1e12)
+    assert observed["bytes sent"] == pytest.approx(1e12)

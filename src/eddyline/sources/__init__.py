@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 from eddyline.contracts import Source
 from eddyline.errors import ConfigError
@@ -29,4 +30,5 @@ def open_source(url: str) -> Source:
 
 def is_live(url: str) -> bool:
     """Say whether the source has a clock of its own, so that results should not wait for more flows."""
-    return url.startswith("netflow://") or (url.startswith("simulate://") and "speed=" in url)
+    speed = parse_qs(urlsplit(url).query).get("speed", ["0"])[0]
+    return url.startswith("netflow://") or (url.startswith("simulate://") and speed.strip("0.") != "")

@@ -14,53 +14,16 @@ from torch import Tensor
 
 from eddyline.alerts import Explanation
 from eddyline.detectors.gae.edges import Edges
+from eddyline.detectors.gae.features import TITLES, Feature, raw_features, scaled_features
 from eddyline.detectors.gae.model import GuidedGae, Sizes
 from eddyline.detectors.gae.node_features import address_features, propagate
 from eddyline.errors import ArtifactError
-from eddyline.graphs import EDGE_FEATURES, FlowGraph
+from eddyline.graphs import FlowGraph
 
 _SETTINGS: Final = "detector.json"
 _WEIGHTS: Final = "weights.safetensors"
 _PROJECTION: Final = "projection"  # beside the weights, under a name that no layer has
 _OTHER_PAIRS: Final = 16  # pairs of the window that a flow is tried on when its own pair is explained
-
-
-class Feature(BaseModel):
-    """One flow feature as the model sees it: (transformed value - mean) / scale; unknown values count as the mean.
-
-    Args:
-        name: a column of EDGE_FEATURES; `unit` is its unit.
-        transform: identity, or log for ln(1 + value).
-        mean, scale: over the training flows, after the transform.
-        usual: median over the training flows, before it; what explanations compare with.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: str
-    unit: str
-    transform: Literal["identity", "log"]
-    mean: float
-    scale: float
-    usual: float
-
-    @classmethod
-    def fit(cls, name: str, transform: Literal["identity", "log"], values: Tensor) -> Feature:
-        """Fit on the values of training flows, float32 (n,), NaN where unknown."""
-        known = values[~values.isnan()].double()
-        if not len(known):
-            return cls(name=name, unit=EDGE_FEATURES[name], transform=transform, mean=0.0, scale=1.0, usual=0.0)
-        seen = torch.log1p(known) if transform == "log" else known
-        scale = float(seen.std(correction=0)) or 1.0
-        usual = float(known.median())
-        return cls(
-            name=name, unit=EDGE_FEATURES[name], transform=transform, mean=float(seen.mean()), scale=scale, usual=usual
-        )
-
-    def scaled(self, values: Tensor) -> Tensor:
-        """Scale values (E,) to float32 (E,); in float64 between, for large counters lose digits in float32."""
-        seen = torch.log1p(values.double()) if self.transform == "log" else values.double()
-        return torch.nan_to_num((seen - self.mean) / self.scale, nan=0.0).float()
 
 
 class Preparation(BaseModel):
@@ -70,7 +33,7 @@ class Preparation(BaseModel):
 
     schema_version: Literal[1] = 1
     sizes: dict[str, int | float]
-    features: tuple[Feature, ...]
+    features: tuple[Feature, ...]  # in the order of the model's edge features
     addresses: Literal["published", "address"]  # how address text becomes numbers, see `address_features`
 
 
@@ -100,10 +63,14 @@ class GaeDetector:
 
     def inputs(self, graph: FlowGraph) -> tuple[Tensor, Edges]:
         """Node features (V, D) and scaled flows of a window, as the model takes them."""
-        attr = torch.stack([feature.scaled(graph.feature(feature.name)) for feature in self.preparation.features], 1)
+        own, edges = self.parts(graph)
+        return placed(own, edges), edges
+
+    def parts(self, graph: FlowGraph) -> tuple[Tensor, Edges]:
+        """Each host's own row (V, D), from its address alone, and the scaled flows of a window."""
+        attr = scaled_features(graph, self.preparation.features)
         edges = Edges.of(graph.edge_index, attr, len(graph.hosts), graph.pairs())
-        own = address_features(graph.hosts, self.projection, self.preparation.addresses).to(attr.device)
-        return propagate(own, edges.pairs, edges.hosts, edges.flows_per_pair()), edges
+        return address_features(graph.hosts, self.projection, self.preparation.addresses).to(attr.device), edges
 
     def explain(self, graph: FlowGraph, edges: Tensor) -> Explanation:
         """Replace one thing at a time by what is usual and see how much of the score of flows `edges` (K,) goes.
@@ -119,7 +86,8 @@ class GaeDetector:
             return -self.model.logits(z, Edges.of(ends, attr, flows.hosts), summary)
 
         base = raw(ends, attr)
-        gone = [base - raw(ends, self._usual(attr, place)) for place in range(attr.shape[1])]
+        named = [place for place, feature in enumerate(self.preparation.features) if feature.explained]
+        gone = [base - raw(ends, self._usual(attr, place)) for place in named]
         every = torch.linspace(0, flows.pairs.shape[1] - 1, _OTHER_PAIRS).long()
         tried = flows.pairs[:, every].repeat(1, len(edges))
         gone.append(base - raw(tried, attr.repeat_interleave(_OTHER_PAIRS, 0)).view(len(edges), -1).mean(1))
@@ -132,19 +100,23 @@ class GaeDetector:
         return replaced
 
     def _explanation(self, graph: FlowGraph, edges: Tensor, gone: Tensor) -> Explanation:
-        features = self.preparation.features
-        order = gone.argsort(dim=1, descending=True).flatten().tolist()
-        rows = edges.repeat_interleave(gone.shape[1]).tolist()
-        names = [*(feature.name for feature in features), "host pair"]
-        units = [*(feature.unit for feature in features), ""]
-        observed = [*(graph.feature(feature.name)[edges] for feature in features), torch.full((len(edges),), torch.nan)]
+        features = [feature for feature in self.preparation.features if feature.explained]
+        values = raw_features(graph, (feature.name for feature in features))
+        titles, units = [TITLES[feature.name] for feature in features], [feature.unit for feature in features]
+        observed = [*(values[feature.name][edges] for feature in features), torch.full((len(edges),), torch.nan)]
+        expected = [*(feature.usual for feature in features), float("nan")]
         table = torch.stack([column.cpu() for column in observed], 1)
-        expected = torch.tensor([*(feature.usual for feature in features), torch.nan])
-        at = torch.arange(len(edges)).repeat_interleave(gone.shape[1]), torch.tensor(order)
+        order = gone.cpu().argsort(dim=1, descending=True)
+        at = torch.arange(len(edges)).repeat_interleave(gone.shape[1]), order.flatten()
+        places = at[1].tolist()
         return Explanation(
-            rows, [names[place] for place in order], [units[place] for place in order],
-            table[at].tolist(), expected[at[1]].tolist(), gone.cpu()[at].tolist(),
-        )  # fmt: skip
+            edges[at[0]].tolist(),
+            [[*titles, "host pair"][place] for place in places],
+            [[*units, ""][place] for place in places],
+            table[at].tolist(),
+            [expected[place] for place in places],
+            gone.cpu()[at].tolist(),
+        )
 
     def save(self, folder: Path) -> None:
         """Write `weights.safetensors` and `detector.json`."""
@@ -179,3 +151,8 @@ class GaeDetector:
         settings = {key: value for key, value in asdict(sizes).items()}
         preparation = Preparation(sizes=settings, features=features, addresses="address")
         return cls(model.to(device), projection.to(device), preparation)
+
+
+def placed(own: Tensor, edges: Edges) -> Tensor:
+    """Node features (V, D): each host's own row (V, D), and those of whom it sends to."""
+    return propagate(own, edges.pairs, edges.hosts, edges.flows_per_pair())

@@ -1,35 +1,44 @@
-"""How the guided GAE is trained. Recipe `published`: tell the flows of a window from pairs that did not meet in it.
+"""How the guided GAE is trained: to tell the flows of benign windows from flows that were not there.
 
-As in NVIDIA's `gnn-netflow-ad` notebook: AdamW, cosine schedule, binary cross-entropy, as many negatives as flows,
-each a random pair of hosts without a flow, with the features of the mean flow. Kept apart from it, because the
-published form is wrong there: pooling and negatives stay within a window, BatchNorm's running statistics are settled
-over training windows before anything is judged or saved, and the best epoch on held-out windows is what is saved.
+`published`, as in NVIDIA's `gnn-netflow-ad` notebook: three raw features, and negatives that pair random hosts without
+a flow, with the features of the mean flow. Kept apart from it, because the published form is wrong there: pooling and
+negatives stay within a window, and the summary of a window is of its flows, also for its negatives. The further a flow
+is from the mean the more usual it looks to this model: a huge transfer scores lowest of all.
+
+`eddyline`: logarithms of all counters, exact counts of the window, the service; negatives that are hard to tell from
+flows, each wrong in one respect: other host, features of another flow, single features anywhere in their range, or
+one direction scaled up. Telling those apart is estimating how dense benign flows are (noise-contrastive estimation,
+Gutmann & Hyvarinen 2010), so whatever is rare scores high, in any direction.
+
+Both: AdamW, cosine schedule, binary cross-entropy, as many negatives as flows; BatchNorm's running statistics are
+settled over training windows before anything is judged or saved; the best epoch on held-out windows is what is saved.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eddyline.config import TrainSettings
-from eddyline.detectors.gae.detector import Feature, GaeDetector
+from eddyline.detectors.gae.checkpoint import Progress
+from eddyline.detectors.gae.detector import GaeDetector, placed
 from eddyline.detectors.gae.edges import Edges
-from eddyline.detectors.gae.model import GuidedGae, Sizes
+from eddyline.detectors.gae.model import GuidedGae
+from eddyline.detectors.gae.negatives import RECIPES
 from eddyline.graphs import FlowGraph
 
 Report: TypeAlias = Callable[[str, int, int, str], None]
-Inputs: TypeAlias = tuple[Tensor, Edges]
-PUBLISHED_FEATURES: Final = ("bytes", "rev_bytes", "duration_us")
+Parts: TypeAlias = tuple[Tensor, Edges]  # hosts' own rows, and flows, of a window
+Rest: TypeAlias = Callable[[Edges, torch.Generator], tuple[Edges, Edges]]  # flows to surroundings and negatives
+_LONGEST_STEP: Final = 5.0  # norm that gradients are clipped to
 _SETTLING: Final = 64  # training windows whose statistics BatchNorm takes over before an evaluation
 _HELD_OUT_SEED: Final = 0  # negatives of the held-out windows are the same in every epoch and every run
 
@@ -45,18 +54,23 @@ def fit(
         checkpoint: folder that an interrupted training resumes from.
         report: told after every epoch.
     """
-    features = tuple(_fitted(name, train) for name in PUBLISHED_FEATURES)
-    sizes = Sizes(hidden=settings.hidden, edge_dim=len(features))
+    recipe = RECIPES[settings.recipe]
+    features = recipe.features(train)
+    sizes = replace(recipe.sizes, hidden=settings.hidden or recipe.sizes.hidden, edge_dim=len(features))
     detector = GaeDetector.fresh(features, sizes, settings.seed, settings.device)
-    prepared = [detector.inputs(graph) for graph in train if len(graph.hosts) > 1]
-    held = [detector.inputs(graph) for graph in held_out]
-    state = _State(detector.model, settings, checkpoint)
+    prepared = [detector.parts(graph) for graph in train if len(graph.hosts) > 1]
+    held = [detector.parts(graph) for graph in held_out]
+    state = Progress(detector.model, settings, checkpoint)
+
+    def rest(edges: Edges, generator: torch.Generator) -> tuple[Edges, Edges]:
+        return recipe.surroundings(edges, generator, features), recipe.negatives(edges, generator, features)
+
     for epoch in range(state.epoch, settings.epochs):
         if state.stale >= settings.patience:
             break
-        loss = _epoch(state, prepared, settings, epoch)
+        loss = _epoch(state, prepared, settings, epoch, rest)
         settle(detector.model, prepared[:: max(1, len(prepared) // _SETTLING)])
-        measured = measure(detector.model, held)
+        measured = measure(detector.model, held, rest)
         state.keep(epoch, measured)
         words = f"loss {loss:.4f}, held out {measured['held_out_loss']:.4f}, AUC {measured['held_out_auc']:.4f}"
         report("training gae", epoch + 1, settings.epochs, words)
@@ -65,11 +79,7 @@ def fit(
     return detector, {**state.measured, "epochs": float(state.epoch)}
 
 
-def _fitted(name: str, graphs: Sequence[FlowGraph]) -> Feature:
-    return Feature.fit(name, "identity", torch.cat([graph.feature(name).cpu() for graph in graphs]))
-
-
-def _epoch(state: _State, windows: Sequence[Inputs], settings: TrainSettings, epoch: int) -> float:
+def _epoch(state: Progress, windows: Sequence[Parts], settings: TrainSettings, epoch: int, rest: Rest) -> float:
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     order = torch.randperm(len(windows), generator=generator).tolist()
     for group in state.optimizer.param_groups:  # cosine, from the epoch's number alone, so that it resumes as it is
@@ -79,60 +89,50 @@ def _epoch(state: _State, windows: Sequence[Inputs], settings: TrainSettings, ep
     for first in range(0, len(order), settings.batch):
         batch = [windows[place] for place in order[first : first + settings.batch]]
         state.optimizer.zero_grad()
-        loss = _loss(state.model, batch, generator)
+        loss = _loss(state.model, batch, generator, rest)
         loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), _LONGEST_STEP)
         state.optimizer.step()
         total += float(loss.detach()) * len(batch)
     return total / len(order)
 
 
-def _loss(model: GuidedGae, batch: Sequence[Inputs], generator: torch.Generator) -> Tensor:
+def _loss(model: GuidedGae, batch: Sequence[Parts], generator: torch.Generator, rest: Rest) -> Tensor:
+    made = [rest(edges, generator) for _, edges in batch]
+    embedded = model.encode([(placed(own, around), around) for (own, _), (around, _) in zip(batch, made, strict=True)])
     judged = []
-    for z, (_, edges) in zip(model.encode(batch), batch, strict=True):
-        summary = model.summary(edges.attr)
-        judged += [
-            F.logsigmoid(model.logits(z, edges, summary)),
-            F.logsigmoid(-model.logits(z, negatives(edges, generator), summary)),
-        ]
+    for z, (_, edges), (around, others) in zip(embedded, batch, made, strict=True):
+        summary = model.summary(around.attr)
+        judged += [F.logsigmoid(model.logits(z, edges, summary)), F.logsigmoid(-model.logits(z, others, summary))]
     return -torch.cat(judged).mean()
 
 
-def negatives(edges: Edges, generator: torch.Generator) -> Edges:
-    """As many random pairs of hosts without a flow between them as there are flows, with the mean flow's features.
-
-    Fewer where the window is nearly complete, so that most draws meet.
-    """
-    drawn = torch.randint(edges.hosts, (2, len(edges)), generator=generator).to(edges.pairs.device)
-    known = edges.pairs[0] * edges.hosts + edges.pairs[1]
-    drawn = drawn[:, ~torch.isin(drawn[0] * edges.hosts + drawn[1], known)]
-    return Edges.of(drawn, edges.attr.new_zeros(drawn.shape[1], edges.attr.shape[1]), edges.hosts)
-
-
 @torch.no_grad()
-def settle(model: GuidedGae, windows: Sequence[Inputs]) -> None:
+def settle(model: GuidedGae, windows: Sequence[Parts]) -> None:
     """Replace BatchNorm's lagging statistics by their plain average over `windows`; leaves the model in eval mode."""
     momentum = model.norm.momentum
     model.norm.reset_running_stats()
     model.norm.momentum = None  # cumulative average
     model.train()
-    for window in windows:
-        model.encode([window])
+    for own, edges in windows:
+        model.encode([(placed(own, edges), edges)])
     model.norm.momentum = momentum
     model.eval()
 
 
 @torch.no_grad()
-def measure(model: GuidedGae, windows: Sequence[Inputs]) -> dict[str, float]:
+def measure(model: GuidedGae, windows: Sequence[Parts], rest: Rest) -> dict[str, float]:
     """Loss and AUC of telling held-out flows from negatives that are the same every time."""
     generator = torch.Generator().manual_seed(_HELD_OUT_SEED)
     flows, others = [], []
-    for x, edges in windows:
-        z, summary = model.embed(x, edges), model.summary(edges.attr)
+    for own, edges in windows:
+        around, made = rest(edges, generator)
+        z, summary = model.embed(placed(own, around), around), model.summary(around.attr)
         flows.append(model.logits(z, edges, summary).cpu())
-        others.append(model.logits(z, negatives(edges, generator), summary).cpu())
-    real, made = torch.cat(flows), torch.cat(others)
-    loss = -torch.cat([F.logsigmoid(real), F.logsigmoid(-made)]).mean()
-    return {"held_out_loss": float(loss), "held_out_auc": auc(real.numpy(), made.numpy())}
+        others.append(model.logits(z, made, summary).cpu())
+    real, false = torch.cat(flows), torch.cat(others)
+    loss = -torch.cat([F.logsigmoid(real), F.logsigmoid(-false)]).mean()
+    return {"held_out_loss": float(loss), "held_out_auc": auc(real.numpy(), false.numpy())}
 
 
 def auc(high: np.ndarray[Any, Any], low: np.ndarray[Any, Any]) -> float:
@@ -142,64 +142,3 @@ def auc(high: np.ndarray[Any, Any], low: np.ndarray[Any, Any]) -> float:
     ranked = np.sort(low)
     wins = np.searchsorted(ranked, high, "left") + np.searchsorted(ranked, high, "right")
     return float(wins.mean() / (2 * len(low)))
-
-
-class _State:
-    """What training carries from epoch to epoch, written after each of them: safetensors and JSON."""
-
-    def __init__(self, model: GuidedGae, settings: TrainSettings, folder: Path) -> None:
-        self.model, self._folder = model, folder
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
-        self.epoch, self.stale = 0, 0
-        self.measured: dict[str, float] = {}
-        self.best = _copied(model.state_dict())
-        self._facts = {
-            key: settings.model_dump(mode="json")[key]
-            for key in ("source", "recipe", "hidden", "seed", "learning_rate", "epochs", "batch")
-        }
-        if (folder / "state.json").is_file():
-            self._resume()
-
-    def keep(self, epoch: int, measured: dict[str, float]) -> None:
-        """Note this epoch; remember its weights if the held-out loss is the lowest so far."""
-        self.epoch, self.stale = epoch + 1, self.stale + 1
-        if measured["held_out_loss"] < self.measured.get("held_out_loss", float("inf")):
-            self.measured, self.best, self.stale = measured, _copied(self.model.state_dict()), 0
-        self._folder.mkdir(parents=True, exist_ok=True)
-        moments = {
-            f"{index}.{key}": value
-            for index, each in self.optimizer.state_dict()["state"].items()
-            for key, value in each.items()
-        }
-        parts = {"weights": self.model.state_dict(), "best": self.best, "moments": moments}
-        for name, tensors in parts.items():
-            save_file(
-                {key: value.contiguous() for key, value in tensors.items()},
-                self._folder / f"{name}.{self.epoch}.safetensors",
-            )
-        text = json.dumps({"facts": self._facts, "epoch": self.epoch, "stale": self.stale, "measured": self.measured})
-        (self._folder / ".state.json").write_text(text)
-        os.replace(self._folder / ".state.json", self._folder / "state.json")  # the epoch counts from here on
-        for old in self._folder.glob("*.safetensors"):
-            if old.name.split(".")[1] != str(self.epoch):
-                old.unlink()
-
-    def _resume(self) -> None:
-        found = json.loads((self._folder / "state.json").read_text())
-        if found["facts"] != self._facts:
-            return  # left by a training with other settings: it is overwritten by the first epoch of this one
-        self.epoch, self.stale, self.measured = found["epoch"], found["stale"], found["measured"]
-        weights, self.best, moments = (
-            load_file(self._folder / f"{name}.{self.epoch}.safetensors") for name in ("weights", "best", "moments")
-        )
-        self.model.load_state_dict(weights)
-        optimizer = self.optimizer.state_dict()
-        optimizer["state"] = {}
-        for key, value in moments.items():
-            index, field = key.split(".")
-            optimizer["state"].setdefault(int(index), {})[field] = value
-        self.optimizer.load_state_dict(optimizer)
-
-
-def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in state.items()}
