@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from eddyline.alerts import Alert, AlertBook, AlertSettings, Explanation, quantity
+from eddyline.alerts import Alert, AlertBook, AlertSettings
 from eddyline.combine import ScoredFlows
+from eddyline.explanations import Explanation, quantity
 from eddyline.windows import Window
 from tests.test_graphs import window
 
@@ -24,10 +25,10 @@ def scored(flows: list[tuple[str, str, int]], p: list[float], start_us: int | No
     return ScoredFlows(placed, {}, {}, np.array(p), "model")
 
 
-def because(reason: str = "bytes") -> object:
+def because(reason: str = "bytes", about: str = "") -> object:
     def explain(rows: np.ndarray) -> Explanation:
         n = len(rows)
-        return Explanation(rows.tolist(), [reason] * n, ["B"] * n, [4.2e6] * n, [3e3] * n, [0.5] * n)
+        return Explanation(rows.tolist(), [reason] * n, ["B"] * n, [4.2e6] * n, [3e3] * n, [0.5] * n, [about] * n)
 
     return explain
 
@@ -58,6 +59,21 @@ def test_a_host_that_tries_many_services_is_one_story() -> None:
     flows = [("a", "b", port) for port in range(20, 30)]
     _, (alert,) = take(AlertBook(AlertSettings(services=4)), scored(flows, [1e-4] * 10))
     assert (alert.host, alert.service, alert.count) == ("a", "many", 10)
+
+
+def test_what_is_strange_about_a_destination_is_a_story_about_the_destination() -> None:
+    flows = [("a", "victim", 22), ("b", "victim", 23), ("c", "other", 24)]
+    book = AlertBook(AlertSettings())
+    out, alerts = book.take(scored(flows, [1e-4, 1e-4, 1e-4]), because("unanswered", "destination"))
+    assert {(a.host, a.role, a.service) for a in alerts} == {
+        ("victim", "destination", "22/tcp"), ("victim", "destination", "23/tcp"), ("other", "destination", "24/tcp"),
+    }  # fmt: skip
+    many = [(f"h{i}", "victim", 100 + i // 2) for i in range(12)]
+    _, (alert,) = AlertBook(AlertSettings(services=4)).take(
+        scored(many, [1e-4] * 12), because("unanswered", "destination")
+    )
+    assert (alert.host, alert.service, alert.count) == ("victim", "many", 12)
+    assert out.alert_id.null_count == 0
 
 
 def test_a_reply_seen_alone_belongs_to_the_service_that_speaks_first() -> None:

@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "eddyline"
 # A room may import rooms of lower rank; rooms of equal rank never see each other.
 RANK = {
-    "errors": 0, "flows": 1, "windows": 2, "graphs": 3, "combine": 4, "calibration": 5, "habits": 6, "alerts": 7,
+    "errors": 0, "flows": 1, "windows": 2, "graphs": 3, "combine": 4, "calibration": 5, "habits": 6,
+    "explanations": 6, "alerts": 7,
     "contracts": 8, "config": 9, "metrics": 9, "dialects": 10, "sources": 11, "detectors": 11, "sinks": 11,
     "artifacts": 12, "scoring": 12, "training": 13, "runtimes": 14, "simulation": 15, "demo": 16,
     "commands": 17, "cli": 18,

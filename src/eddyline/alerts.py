@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from eddyline.combine import ScoredFlows
+from eddyline.explanations import UNEXPLAINED, Explanation, Reason, reasons
 from eddyline.flows import PROTOCOL_NAMES
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -45,25 +46,6 @@ class AlertSettings:
     per_day: int = 20
     services: int = 4
     reasons: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Why flows scored as they did: one row per (flow, feature), strongest contribution first within a flow.
-
-    Args:
-        edge: row of the flow in its window. Shape (K,), as every other column.
-        feature: what was looked at, e.g. `bytes`; `unit` is its unit, "" where it has none.
-        observed: the flow's own value; `expected`: what the detector takes for usual. NaN where there is no number.
-        contribution: what of the raw score goes away when `observed` is replaced by `expected`.
-    """
-
-    edge: Sequence[int]
-    feature: Sequence[str]
-    unit: Sequence[str]
-    observed: Sequence[float]
-    expected: Sequence[float]
-    contribution: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +83,8 @@ class _Group:
     service: str
     rows: Ints  # of the window, strangest first
     p: float
+    target: str  # the one destination of its flows, "" where they have several
+    reason: Reason = UNEXPLAINED
 
 
 class AlertBook:
@@ -118,35 +102,36 @@ class AlertBook:
 
         Args:
             scored: windows of a site in order.
-            explain: rows of the window, int64 (K,), to reasons; asked only for the strangest flow of each story.
+            explain: rows of the window, int64 (K,), to reasons; asked only for the strangest flow of each group.
         """
-        groups = sorted(_groups(scored, self._settings), key=lambda group: (group.p, -len(group.rows)))
+        groups = _ranked(_groups(scored, self._settings))
         self.held_back += max(0, len(groups) - _EXPLAINED)
         groups = groups[:_EXPLAINED]
         if not groups:
             return scored, []
-        reasons = _reasons(explain(np.array([group.rows[0] for group in groups])), self._settings.reasons)
+        why = reasons(explain(np.array([group.rows[0] for group in groups])), self._settings.reasons)
+        told = [replace(group, reason=why.get(int(group.rows[0]), UNEXPLAINED)) for group in groups]
         changed: list[Alert] = []
         place = np.full(len(scored), -1, np.int32)
-        for group in groups:
-            alert = self._tell(scored, group, *reasons.get(int(group.rows[0]), ("unexplained", ())))
+        for group in _ranked(_joined(map(_about_the_target, told), self._settings.services)):
+            alert = self._tell(scored, group)
             if alert is not None:
                 place[group.rows] = len(changed)
                 changed.append(alert)
         ids = pa.array([alert.id for alert in changed], pa.utf8()).take(pa.array(place, mask=place < 0))
         return replace(scored, alert_id=ids), changed
 
-    def _tell(self, scored: ScoredFlows, group: _Group, reason: str, sentences: tuple[str, ...]) -> Alert | None:
+    def _tell(self, scored: ScoredFlows, group: _Group) -> Alert | None:
         window = scored.window
         day = 0 if window.start_us is None else window.start_us // _DAY_US
-        key = "|".join((window.site, group.host, group.role, group.service, reason, str(day)))
+        key = "|".join((window.site, group.host, group.role, group.service, group.reason.word, str(day)))
         name = hashlib.blake2b(key.encode(), digest_size=6).hexdigest()
         known = self._open.get(name)
         if known is None and not self._afford(window.start_us):
             self.held_back += 1
             return None
         seen = self._peers.setdefault(name, set())
-        fresh = _alert(name, window.site, group, reason, sentences, window.flows.take(group.rows), seen)
+        fresh = _alert(name, window.site, group, window.flows.take(group.rows), seen)
         self._open[name] = fresh if known is None else _merged(known, fresh)
         return self._open[name]
 
@@ -173,6 +158,10 @@ class AlertBook:
             del self._spent[span]
 
 
+def _ranked(groups: Iterable[_Group]) -> list[_Group]:
+    return sorted(groups, key=lambda group: (group.p, -len(group.rows)))
+
+
 def _groups(scored: ScoredFlows, settings: AlertSettings) -> Iterator[_Group]:
     rows = np.flatnonzero(scored.p <= settings.p)
     if not len(rows):
@@ -190,7 +179,33 @@ def _groups(scored: ScoredFlows, settings: AlertSettings) -> Iterator[_Group]:
         groups.T, np.split(order, np.cumsum(np.bincount(inverse.ravel()))[:-1]), strict=True
     ):
         role = "destination" if target else "source"
-        yield _Group(names[who], role, _service_name(int(what)), rows[members], float(scored.p[rows[members[0]]]))
+        targets = np.unique(ends[1][members])
+        one = names[targets[0]] if len(targets) == 1 else ""
+        yield _Group(names[who], role, _service_name(int(what)), rows[members], float(scored.p[rows[members[0]]]), one)
+
+
+def _about_the_target(group: _Group) -> _Group:
+    """What is strange about the destination is a story about the destination, whoever else talks to it."""
+    if group.reason.about == "destination" and group.role == "source" and group.target:
+        return replace(group, host=group.target, role="destination")
+    return group
+
+
+def _joined(groups: Iterable[_Group], services: int) -> list[_Group]:
+    """Join groups that tell the same story, and a host's many services to one."""
+    known = list(groups)
+    spread = Counter((group.host, group.role) for group in known)
+    joined: dict[tuple[str, ...], _Group] = {}
+    for group in known:
+        service = MANY if spread[group.host, group.role] > services else group.service
+        reason = group.reason
+        if service == MANY:  # one story per host then: the reason of its strangest flow
+            reason = next(g.reason for g in known if (g.host, g.role) == (group.host, group.role))
+        key = (group.host, group.role, service, reason.word)
+        old = joined.get(key)
+        rows = group.rows if old is None else np.concatenate([old.rows, group.rows])
+        joined[key] = replace(old or group, service=service, reason=reason, rows=rows)
+    return list(joined.values())
 
 
 def _codes(flows: pa.Table) -> tuple[list[str], Ints]:
@@ -230,49 +245,30 @@ def _service_name(code: int) -> str:
     return name if port in (0, _NO_PORT) else f"{port}/{name}"
 
 
-def _reasons(why: Explanation, limit: int) -> dict[int, tuple[str, tuple[str, ...]]]:
-    """Per explained row: its strongest reason in a word, and the top ones as sentences."""
-    found: dict[int, tuple[str, tuple[str, ...]]] = {}
-    for edge, feature, unit, observed, expected in zip(
-        why.edge, why.feature, why.unit, why.observed, why.expected, strict=True
-    ):
-        word, sentences = found.get(edge, (feature, ()))
-        if len(sentences) < limit:
-            found[edge] = word, (*sentences, _sentence(feature, unit, observed, expected))
-    return found
-
-
-def _sentence(feature: str, unit: str, observed: float, expected: float) -> str:
-    if np.isnan(observed):
-        return feature
-    usual = "" if np.isnan(expected) else f", usual {quantity(expected, unit)}"
-    return f"{feature} {quantity(observed, unit)}{usual}"
-
-
-def quantity(value: float, unit: str) -> str:
-    """Write a number for people: 1.5 MB, 2.0 s, 12 packets."""
-    if unit == "us":
-        return f"{value / 1e6:,.1f} s" if abs(value) >= 1e6 else f"{value / 1e3:,.1f} ms"
-    if unit == "B":
-        for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-            if abs(value) >= size:
-                return f"{value / size:,.1f} {prefix}B"
-    return f"{value:,.0f} {unit}".rstrip()
-
-
-def _alert(
-    name: str, site: str, group: _Group, reason: str, sentences: tuple[str, ...], flows: pa.Table, seen: set[str]
-) -> Alert:
+def _alert(name: str, site: str, group: _Group, flows: pa.Table, seen: set[str]) -> Alert:
     other = pc.unique(flows["src_addr" if group.role == "destination" else "dst_addr"]).to_pylist()
     seen.update(other[: max(0, _PEERS - len(seen))])
     first, last = (_edge(pc.min(flows["ts_start"])), _edge(pc.max(flows["ts_end"])))
     volume = sum(pc.sum(flows[column]).as_py() or 0 for column in ("bytes", "rev_bytes"))
     truth = sorted({text for text in pc.unique(flows["attack"]).to_pylist() if text})
     return Alert(
-        id=name, site=site, host=group.host, role=group.role, service=group.service, reason=reason, reasons=sentences,
-        p=group.p, first_seen_us=first, last_seen_us=last, count=len(flows), peers=tuple(other[:5]),
-        peer_count=len(seen), total_bytes=volume, update=0, truth=tuple(truth),
-    )  # fmt: skip
+        id=name,
+        site=site,
+        host=group.host,
+        role=group.role,
+        service=group.service,
+        reason=group.reason.word,
+        reasons=group.reason.sentences,
+        p=group.p,
+        first_seen_us=first,
+        last_seen_us=last,
+        count=len(flows),
+        peers=tuple(other[:5]),
+        peer_count=len(seen),
+        total_bytes=volume,
+        update=0,
+        truth=tuple(truth),
+    )
 
 
 def _edge(time: pa.Scalar) -> int | None:

@@ -19,7 +19,7 @@ from eddyline import training
 from eddyline.artifacts import fingerprint, read_manifest
 from eddyline.config import CalibrateSettings, RunSettings, SimulateSettings, TrainSettings
 from eddyline.metrics import Counts
-from eddyline.runtimes import load_runtime
+from eddyline.runtimes import load_runtime, use_threads
 from eddyline.training import Report
 
 _PLAIN_EVERY_S: Final = 10.0
@@ -35,6 +35,7 @@ def run(settings: RunSettings) -> None:
 
 def train(settings: TrainSettings) -> None:
     """Train, calibrate and save one model folder."""
+    use_threads(settings.threads)
     with progress() as report:
         manifest = training.train(settings, report)
     Console(stderr=True).print(f"trained {', '.join(manifest.detectors)}; saved in {settings.model}", highlight=False)
@@ -43,6 +44,7 @@ def train(settings: TrainSettings) -> None:
 
 def calibrate(settings: CalibrateSettings) -> None:
     """Learn a new network's quantiles for a trained model."""
+    use_threads(settings.threads)
     with progress() as report:
         manifest = training.calibrate(settings, report)
     for name, flows in manifest.detectors.items():
@@ -74,9 +76,17 @@ def show(folder: Path) -> None:
 
 def demo(seconds: float, port: int) -> None:
     """Run the service on live NetFlow with attacks in it, and say what it found."""
-    from eddyline.demo import run_demo
+    from eddyline.demo import SPEED, run_demo, tell  # the simulator is not needed to run the service
 
-    run_demo(seconds, port)
+    console = Console(stderr=True)
+    console.print(f"NetFlow v9 on 127.0.0.1:{port}; an office of 300 hosts exports {SPEED} simulated seconds "
+                  "per second, with attacks.", highlight=False)  # fmt: skip
+    out = Path("demo-out")
+    with stop_on_signals() as stop, watching(console) as report:
+        counts, verdict = run_demo(seconds, port, out, stop, report)
+    summarise(counts, console)
+    tell(verdict, console)
+    console.print(f"Every scored flow: {out / 'flows'}, alerts: {out / 'alerts.jsonl'}", highlight=False)
 
 
 @contextmanager

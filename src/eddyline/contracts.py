@@ -10,9 +10,10 @@ from typing import Protocol, Self
 import pyarrow as pa
 from torch import Tensor
 
-from eddyline.alerts import Alert, Explanation
+from eddyline.alerts import Alert
 from eddyline.calibration import Calibration
 from eddyline.combine import Method, ScoredFlows
+from eddyline.explanations import Explanation
 from eddyline.flows import FlowBatch
 from eddyline.graphs import FlowGraph
 from eddyline.windows import Commit

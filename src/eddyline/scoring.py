@@ -7,9 +7,10 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from eddyline.alerts import Explanation, Ints
+from eddyline.alerts import Ints
 from eddyline.combine import Floats, ScoredFlows, combine
 from eddyline.contracts import Detector, Model
+from eddyline.explanations import Explanation
 from eddyline.graphs import FlowGraph, build_graph
 from eddyline.habits import LAG, Habits, update
 from eddyline.windows import Window

@@ -7,11 +7,19 @@ from collections.abc import Callable
 from threading import Event
 from typing import Final, TypeAlias
 
+import torch
+
 from eddyline.config import RunSettings
 from eddyline.metrics import Counts
 
 RUNTIMES: Final = {"embedded": "eddyline.runtimes.embedded:run"}
 Runtime: TypeAlias = Callable[[RunSettings, Event, Callable[[Counts], None]], Counts]
+
+
+def use_threads(threads: int) -> None:
+    """Let the model use so many CPU threads; 0 leaves it to torch, which takes all cores."""
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def load_runtime(name: str) -> Runtime:

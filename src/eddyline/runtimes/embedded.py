@@ -17,7 +17,6 @@ from typing import Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from eddyline.alerts import Alert, AlertBook, AlertSettings
 from eddyline.artifacts import load_models
@@ -25,6 +24,7 @@ from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
 from eddyline.contracts import Model, Sink, Source
 from eddyline.metrics import Counts
+from eddyline.runtimes import use_threads
 from eddyline.scoring import Memory, explain_flows, score_window
 from eddyline.sinks import open_sink
 from eddyline.sources import is_live, open_source
@@ -207,8 +207,7 @@ class EmbeddedRun:
 
 def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
     """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     live = is_live(settings.source)
     model = load_models(settings.model, settings.device, settings.combine)
     flush = FlushSettings(settings.flush_flows, settings.flush_s if live else None)

@@ -20,9 +20,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from eddyline.alerts import Alert, quantity
+from eddyline.alerts import Alert
 from eddyline.combine import ScoredFlows
 from eddyline.errors import ConfigError, SinkError
+from eddyline.explanations import quantity
 from eddyline.sinks.alert_json import alert_record, json_line, severity, utc
 
 _STYLES: Final = {"critical": "bold white on red", "high": "bold red", "medium": "bold yellow", "low": "bold cyan"}

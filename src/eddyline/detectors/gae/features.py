@@ -15,7 +15,6 @@ from torch import Tensor
 from eddyline.graphs import EDGE_FEATURES, FlowGraph, distinct_pairs
 
 Transform: TypeAlias = Literal["identity", "log", "excess", "equals"]
-EXCESS: Final = 2.0  # standard deviations above the mean where `excess` begins to count
 _PORTS: Final = 1 << 16  # stands for an unknown port, one beyond the last
 
 TITLES: Final[Mapping[str, str]] = {
@@ -55,11 +54,11 @@ class Feature(BaseModel):
 
     Args:
         name: a column of EDGE_FEATURES or one of the counts; `unit` is its unit.
-        transform: identity, log for ln(1 + value), excess for how far that is above EXCESS standard deviations, or
-            equals for "is it `value`?".
+        transform: identity, log for ln(1 + value), excess for how many standard deviations beyond `value`
+            of them that is, or equals for "is it `value`?".
         mean, scale: over the training flows, after the transform.
         usual: median over the training flows, before it; what explanations compare with.
-        value: what `equals` compares with.
+        value: what `equals` compares with, or where `excess` begins.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -81,8 +80,9 @@ class Feature(BaseModel):
             return cls(name=name, unit=unit, transform=transform, mean=0.0, scale=1.0, usual=0.0, value=value)
         seen = torch.log1p(known) if transform in ("log", "excess") else known
         scale = float(seen.std(correction=0)) or 1.0
+        usual = float(known.median())
         return cls(
-            name=name, unit=unit, transform=transform, mean=float(seen.mean()), scale=scale, usual=float(known.median())
+            name=name, unit=unit, transform=transform, mean=float(seen.mean()), scale=scale, usual=usual, value=value
         )
 
     @property
@@ -96,12 +96,12 @@ class Feature(BaseModel):
             return (values == self.value).float()
         seen = torch.log1p(values.double()) if self.transform in ("log", "excess") else values.double()
         scaled = torch.nan_to_num((seen - self.mean) / self.scale, nan=0.0).float()
-        return excess(scaled) if self.transform == "excess" else scaled
+        return excess(scaled, self.value) if self.transform == "excess" else scaled
 
 
-def excess(scaled: Tensor) -> Tensor:
-    """How far scaled values lie above EXCESS: zero for almost every benign flow, so any of it can weigh heavily."""
-    return torch.relu(scaled - EXCESS)
+def excess(scaled: Tensor, above: float | Tensor) -> Tensor:
+    """How far scaled values lie beyond `above`: zero for almost every benign flow, so any of it can weigh heavily."""
+    return torch.relu(scaled - above)
 
 
 def raw_features(graph: FlowGraph, names: Iterable[str]) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ PUBLISHED: Final = ("bytes", "rev_bytes", "duration_us")
 SERVICES: Final = (22, 25, 53, 80, 88, 123, 161, 389, 443, 445, 993, 3389)  # destination ports told apart one by one
 PROTOCOLS: Final = (1, 6, 17, 58)
 
+_EXCESS: Final = 2.0  # standard deviations above the mean of a quantity from where on it counts twice
 _KINDS: Final = (0.3, 0.5, 0.8)  # up to here: other hosts, features of another flow, single features; then scaled
 _BEYOND: Final = (-2.5, 6.5)  # single features are drawn between these, in standard deviations
 _SCALED: Final = (3.0, 9.0)  # a direction is scaled up by a factor with its natural logarithm between these
@@ -50,7 +51,7 @@ def published_features(graphs: Sequence[FlowGraph]) -> Features:
 def eddyline_features(graphs: Sequence[FlowGraph]) -> Features:
     """Logarithms of all counters and counts, then one column per service, per protocol, and for a missing reply."""
     wanted: list[tuple[str, Transform, float]] = [(name, "log", 0.0) for name in TITLES]
-    wanted += [(name, "excess", 0.0) for name in TITLES]
+    wanted += [(name, "excess", _EXCESS) for name in TITLES]
     wanted += [("dst_port", "equals", float(port)) for port in SERVICES]
     wanted += [("proto", "equals", float(proto)) for proto in PROTOCOLS]
     return _fitted(graphs, [*wanted, ("rev_packets", "equals", 0.0)])
@@ -118,10 +119,10 @@ def _more(uniform: Callable[..., Tensor], flows: int, features: Sequence[Feature
 def _consistent(attr: Tensor, features: Sequence[Feature]) -> Tensor:
     """Recompute every `excess` column from the `log` column of the same name, (E, F)."""
     place = {feature.name: column for column, feature in enumerate(features) if feature.transform == "log"}
-    pairs = [(column, place[f.name]) for column, f in enumerate(features) if f.transform == "excess"]
-    if pairs:
-        to, of = (list(columns) for columns in zip(*pairs, strict=True))
-        attr = attr.index_copy(1, torch.tensor(to, device=attr.device), excess(attr[:, of]))
+    beyond = [(column, place[f.name], f.value) for column, f in enumerate(features) if f.transform == "excess"]
+    if beyond:
+        to, of, above = (torch.tensor(column, device=attr.device) for column in zip(*beyond, strict=True))
+        attr = attr.index_copy(1, to, excess(attr[:, of], above))
     return attr
 
 
