@@ -28,7 +28,9 @@ def scored(flows: list[tuple[str, str, int]], p: list[float], start_us: int | No
 def because(reason: str = "bytes", about: str = "") -> object:
     def explain(rows: np.ndarray) -> Explanation:
         n = len(rows)
-        return Explanation(rows.tolist(), [reason] * n, ["B"] * n, [4.2e6] * n, [3e3] * n, [0.5] * n, [about] * n)
+        return Explanation(
+            rows.tolist(), [reason] * n, ["B"] * n, [4.2e6] * n, [3e3] * n, [0.5] * n, [reason] * n, [about] * n
+        )
 
     return explain
 
@@ -62,12 +64,11 @@ def test_a_host_that_tries_many_services_is_one_story() -> None:
 
 
 def test_what_is_strange_about_a_destination_is_a_story_about_the_destination() -> None:
-    flows = [("a", "victim", 22), ("b", "victim", 23), ("c", "other", 24)]
+    flows = [("a", "victim", 22), ("b", "victim", 22), ("b", "victim", 23), ("c", "other", 24)]
     book = AlertBook(AlertSettings())
-    out, alerts = book.take(scored(flows, [1e-4, 1e-4, 1e-4]), because("unanswered", "destination"))
-    assert {(a.host, a.role, a.service) for a in alerts} == {
-        ("victim", "destination", "22/tcp"), ("victim", "destination", "23/tcp"), ("other", "destination", "24/tcp"),
-    }  # fmt: skip
+    out, alerts = book.take(scored(flows, [1e-4] * 4), because("unanswered", "destination"))
+    told = {(a.host, a.role, a.service, a.count) for a in alerts}
+    assert told == {("victim", "destination", "22/tcp", 3), ("other", "destination", "24/tcp", 1)}
     many = [(f"h{i}", "victim", 100 + i // 2) for i in range(12)]
     _, (alert,) = AlertBook(AlertSettings(services=4)).take(
         scored(many, [1e-4] * 12), because("unanswered", "destination")

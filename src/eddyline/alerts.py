@@ -32,20 +32,13 @@ _NO_PORT: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class AlertSettings:
-    """What may become an alert.
+    """What may become an alert."""
 
-    Args:
-        p: flows with a combined p-value at or below it are candidates.
-        per_hour, per_day: new stories allowed per hour and day of event time and in all; updates are free.
-        services: a host whose strange flows touch more services than this in one window is one story, service "many".
-        reasons: sentences per alert.
-    """
-
-    p: float = 1e-3
-    per_hour: int = 10
-    per_day: int = 20
-    services: int = 4
-    reasons: int = 3
+    p: float = 1e-3  # flows with a combined p-value at or below it are candidates
+    per_hour: int = 10  # new stories per hour of event time; updates are free
+    per_day: int = 20  # new stories per day of event time, and in all where flows carry no time
+    services: int = 4  # a host whose strange flows touch more than this in a window is one story, service "many"
+    reasons: int = 3  # sentences per alert
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,7 @@ class Alert:
     host: str  # who the story is about
     role: str  # whether the host is the flows' "source" or "destination"
     service: str  # "22/tcp", or "many" when the flows spread over more services than a story should list
-    reason: str  # the strongest reason in a word
+    reason: str  # the kind of the strongest reason, in a word
     reasons: tuple[str, ...]  # the top reasons of its strangest flow as sentences with numbers
     p: float  # the smallest combined p-value among its flows
     first_seen_us: int | None  # event time, microseconds UTC; None where flows carry no time
@@ -124,7 +117,7 @@ class AlertBook:
     def _tell(self, scored: ScoredFlows, group: _Group) -> Alert | None:
         window = scored.window
         day = 0 if window.start_us is None else window.start_us // _DAY_US
-        key = "|".join((window.site, group.host, group.role, group.service, group.reason.word, str(day)))
+        key = "|".join((window.site, group.host, group.role, group.service, group.reason.kind, str(day)))
         name = hashlib.blake2b(key.encode(), digest_size=6).hexdigest()
         known = self._open.get(name)
         if known is None and not self._afford(window.start_us):
@@ -150,7 +143,7 @@ class AlertBook:
         return True
 
     def _forget(self) -> None:
-        """On the first story of a day: drop what is older than the last few days' budgets, so memory stays flat."""
+        # On the first story of a day: drop what is older than the last few days' budgets, so memory stays flat.
         keep = 4 * self._settings.per_day
         for name in list(self._open)[:-keep]:
             del self._open[name], self._peers[name]
@@ -192,20 +185,35 @@ def _about_the_target(group: _Group) -> _Group:
 
 
 def _joined(groups: Iterable[_Group], services: int) -> list[_Group]:
-    """Join groups that tell the same story, and a host's many services to one."""
+    """Join groups that tell one story: of a host as a whole, whatever the service; of one service; of too many.
+
+    A few flows beside ten times as many strange flows of the same host in the same window tell nothing new: they join.
+    """
     known = list(groups)
     spread = Counter((group.host, group.role) for group in known)
-    joined: dict[tuple[str, ...], _Group] = {}
+    main: dict[tuple[str, str], _Group] = {}
     for group in known:
-        service = MANY if spread[group.host, group.role] > services else group.service
-        reason = group.reason
-        if service == MANY:  # one story per host then: the reason of its strangest flow
-            reason = next(g.reason for g in known if (g.host, g.role) == (group.host, group.role))
-        key = (group.host, group.role, service, reason.word)
-        old = joined.get(key)
-        rows = group.rows if old is None else np.concatenate([old.rows, group.rows])
-        joined[key] = replace(old or group, service=service, reason=reason, rows=rows)
-    return list(joined.values())
+        old = main.setdefault((group.host, group.role), group)
+        main[group.host, group.role] = max(old, group, key=lambda one: len(one.rows))
+    stories: dict[tuple[str, ...], list[_Group]] = {}
+    for group in known:
+        largest = main[group.host, group.role]
+        told = largest if 10 * len(group.rows) <= len(largest.rows) else group
+        of_host = bool(told.reason.about) or spread[group.host, group.role] > services
+        key = (group.host, group.role, told.reason.kind, "" if of_host else told.service)
+        stories.setdefault(key, []).append(group)
+    return [_one_story(parts) for parts in stories.values()]
+
+
+def _one_story(parts: list[_Group]) -> _Group:
+    flows = Counter[str]()
+    for part in parts:
+        flows[part.service] += len(part.rows)
+    (service, most), rows = flows.most_common(1)[0], np.concatenate([part.rows for part in parts])
+    leader = max(parts, key=lambda part: len(part.rows))
+    return replace(
+        leader, rows=rows, p=min(part.p for part in parts), service=service if 2 * most > len(rows) else MANY
+    )
 
 
 def _codes(flows: pa.Table) -> tuple[list[str], Ints]:
@@ -248,7 +256,7 @@ def _service_name(code: int) -> str:
 def _alert(name: str, site: str, group: _Group, flows: pa.Table, seen: set[str]) -> Alert:
     other = pc.unique(flows["src_addr" if group.role == "destination" else "dst_addr"]).to_pylist()
     seen.update(other[: max(0, _PEERS - len(seen))])
-    first, last = (_edge(pc.min(flows["ts_start"])), _edge(pc.max(flows["ts_end"])))
+    first, last = pc.min(flows["ts_start"]).value, pc.max(flows["ts_end"]).value
     volume = sum(pc.sum(flows[column]).as_py() or 0 for column in ("bytes", "rev_bytes"))
     truth = sorted({text for text in pc.unique(flows["attack"]).to_pylist() if text})
     return Alert(
@@ -257,7 +265,7 @@ def _alert(name: str, site: str, group: _Group, flows: pa.Table, seen: set[str])
         host=group.host,
         role=group.role,
         service=group.service,
-        reason=group.reason.word,
+        reason=group.reason.kind,
         reasons=group.reason.sentences,
         p=group.p,
         first_seen_us=first,
@@ -271,20 +279,16 @@ def _alert(name: str, site: str, group: _Group, flows: pa.Table, seen: set[str])
     )
 
 
-def _edge(time: pa.Scalar) -> int | None:
-    return None if time.value is None else int(time.value)
-
-
 def _merged(known: Alert, fresh: Alert) -> Alert:
     strangest = min(known, fresh, key=lambda alert: alert.p)
-    times = [t for t in (known.first_seen_us, fresh.first_seen_us) if t is not None]
-    ends = [t for t in (known.last_seen_us, fresh.last_seen_us) if t is not None]
+    firsts = [t for t in (known.first_seen_us, fresh.first_seen_us) if t is not None]
+    lasts = [t for t in (known.last_seen_us, fresh.last_seen_us) if t is not None]
     return replace(
         known,
         reasons=strangest.reasons,
         p=strangest.p,
-        first_seen_us=min(times, default=None),
-        last_seen_us=max(ends, default=None),
+        first_seen_us=min(firsts, default=None),
+        last_seen_us=max(lasts, default=None),
         count=known.count + fresh.count,
         peers=(*known.peers, *(peer for peer in fresh.peers if peer not in known.peers))[:5],
         peer_count=fresh.peer_count,

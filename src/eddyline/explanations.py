@@ -17,7 +17,8 @@ class Explanation:
         feature: what was looked at, e.g. `bytes`; `unit` is its unit, "" where it has none.
         observed: the flow's own value; `expected`: what the detector takes for usual. NaN where there is no number.
         contribution: what of the raw score goes away when `observed` is replaced by `expected`.
-        about: which end of the flow the feature describes: "source", "destination", or "" for the flow itself.
+        kind: in a word, what sort of strangeness that is, e.g. "burst"; stories are told apart by it.
+        about: which end of the flow the feature describes as a whole: "source", "destination", or "" for the flow.
     """
 
     edge: Sequence[int]
@@ -26,14 +27,15 @@ class Explanation:
     observed: Sequence[float]
     expected: Sequence[float]
     contribution: Sequence[float]
+    kind: Sequence[str]
     about: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """The reasons of one flow: the strongest in a word and what end it is about, the top ones as sentences."""
+    """The reasons of one flow: the kind of the strongest and the end it is about, the top ones as sentences."""
 
-    word: str
+    kind: str
     about: str
     sentences: tuple[str, ...]
 
@@ -44,13 +46,12 @@ UNEXPLAINED = Reason("unexplained", "", ())
 def reasons(why: Explanation, limit: int) -> dict[int, Reason]:
     """Return up to `limit` sentences per explained flow, by its row in the window."""
     found: dict[int, Reason] = {}
-    columns = (why.edge, why.feature, why.unit, why.observed, why.expected, why.about)
-    for edge, feature, unit, observed, expected, about in zip(*columns, strict=True):
-        known = found.get(edge, Reason(feature, about, ()))
+    columns = (why.edge, why.feature, why.unit, why.observed, why.expected, why.kind, why.about)
+    for edge, feature, unit, observed, expected, kind, about in zip(*columns, strict=True):
+        known = found.get(edge, Reason(kind, about, ()))
         if len(known.sentences) < limit:
-            found[edge] = Reason(
-                known.word, known.about, (*known.sentences, _sentence(feature, unit, observed, expected))
-            )
+            said = (*known.sentences, _sentence(feature, unit, observed, expected))
+            found[edge] = Reason(known.kind, known.about, said)
     return found
 
 

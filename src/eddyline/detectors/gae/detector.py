@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eddyline.detectors.gae.edges import Edges
-from eddyline.detectors.gae.features import TITLES, Feature, raw_features, scaled_features
+from eddyline.detectors.gae.features import KINDS, TITLES, Feature, raw_features, scaled_features
 from eddyline.detectors.gae.model import GuidedGae, Sizes
 from eddyline.detectors.gae.node_features import address_features, propagate
 from eddyline.errors import ArtifactError
@@ -103,6 +103,7 @@ class GaeDetector:
         features = [feature for feature in self.preparation.features if feature.explained]
         values = raw_features(graph, (feature.name for feature in features))
         titles, units = [TITLES[feature.name] for feature in features], [feature.unit for feature in features]
+        kinds = [KINDS[feature.name] for feature in features]
         ends = [{"src": "source", "dst": "destination"}.get(feature.name[:3], "") for feature in features]
         observed = [*(values[feature.name][edges] for feature in features), torch.full((len(edges),), torch.nan)]
         expected = [*(feature.usual for feature in features), float("nan")]
@@ -117,6 +118,7 @@ class GaeDetector:
             table[at].tolist(),
             [expected[place] for place in places],
             gone.cpu()[at].tolist(),
+            [[*kinds, "pair"][place] for place in places],
             [[*ends, ""][place] for place in places],
         )
 

@@ -35,6 +35,14 @@ TITLES: Final[Mapping[str, str]] = {
     "pair_ports": "ports tried between the two hosts",
 }  # what a person reads, for every feature that explanations name
 
+KINDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("bytes", "rev_bytes", "packets", "rev_packets", "duration_us"), "size"),
+    **dict.fromkeys(("src_flows", "dst_flows", "pair_flows", "dst_peers"), "burst"),
+    **dict.fromkeys(
+        ("src_peers", "src_ports", "dst_ports", "pair_ports", "src_unanswered", "dst_unanswered"), "probing"
+    ),
+}  # what sort of strangeness a feature stands for
+
 _COUNTS: Final[Mapping[str, Callable[[FlowGraph], Tensor]]] = {
     "src_flows": lambda graph: _per(graph.edge_index[0]),
     "src_peers": lambda graph: _counted(graph.pairs()[0][0])[graph.edge_index[0]],
