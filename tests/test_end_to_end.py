@@ -1,4 +1,4 @@
-"""The command line on files: what goes in comes out scored, once, whatever the file; one tiny model serves all tests."""
+"""The command line on files: what goes in comes out scored, once, whatever the file; one tiny model for all tests."""
 
 import base64
 import gzip
@@ -180,8 +180,8 @@ def broken(line: bytes) -> list[bytes]:
         return b",".join([*fields[:place], text, *fields[place + 1 :]])
 
     return [
-        b",".join(fields[:10]), line + b",more", put(0, b"999.1.2.3"), put(2, b""), put(1, b"70000"), put(3, b"no port"),
-        put(6, b"-1"), put(7, b"many"), put(44, b"\xff\xfe"), b'"' + line,
+        b",".join(fields[:10]), line + b",more", put(0, b"999.1.2.3"), put(2, b""), put(1, b"70000"),
+        put(3, b"no port"), put(6, b"-1"), put(7, b"many"), put(44, b"\xff\xfe"), b'"' + line,
     ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -40,7 +41,8 @@ class Reason:
     sentences: tuple[str, ...]
 
 
-UNEXPLAINED = Reason("unexplained", "", ())
+_ALIKE: Final = np.log(1.5)
+UNEXPLAINED: Final = Reason("unexplained", "", ())
 
 
 def reasons(why: Explanation, limit: int) -> dict[int, Reason]:
@@ -48,11 +50,18 @@ def reasons(why: Explanation, limit: int) -> dict[int, Reason]:
     found: dict[int, Reason] = {}
     columns = (why.edge, why.feature, why.unit, why.observed, why.expected, why.kind, why.about)
     for edge, feature, unit, observed, expected, kind, about in zip(*columns, strict=True):
+        if _alike(observed, expected):
+            continue  # the model may weigh it, but "2, usual 2" tells a person nothing
         known = found.get(edge, Reason(kind, about, ()))
         if len(known.sentences) < limit:
             said = (*known.sentences, _sentence(feature, unit, observed, expected))
             found[edge] = Reason(known.kind, known.about, said)
     return found
+
+
+def _alike(observed: float, expected: float) -> bool:
+    """Within half as much again either way; never where there is no number to compare."""
+    return abs(np.log((observed + 1) / (expected + 1))) < _ALIKE if min(observed, expected) >= 0 else False
 
 
 def _sentence(feature: str, unit: str, observed: float, expected: float) -> str:
