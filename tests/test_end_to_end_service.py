@@ -235,18 +235,18 @@ def test_training_without_a_benign_flow_is_a_wrong_configuration(
 def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_weights(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = ("--source", f"{SIMULATED}&seconds=900&traffic=1", "--hidden", 8, "--epochs", 12, "--patience", 12)
+    more = ("--source", f"{SIMULATED}&seconds=900&traffic=1", "--hidden", 8, "--epochs", 6, "--patience", 6)
     with service("train", "--model", tmp_path / "killed", *more) as started:
         assert started.stderr is not None
         for line in started.stderr:
-            if line.startswith("training gae 3/"):
+            if line.startswith("training gae 2/"):
                 started.kill()
                 break
     assert not (tmp_path / "killed").exists()
     assert eddyline("train", "--model", tmp_path / "killed", *more) == 0
-    epochs = [int(epoch) for epoch in re.findall(r"^training gae (\d+)/12", capsys.readouterr().err, re.MULTILINE)]
-    assert epochs == list(range(epochs[0], 13))
-    assert epochs[0] > 3
+    epochs = [int(epoch) for epoch in re.findall(r"^training gae (\d+)/6", capsys.readouterr().err, re.MULTILINE)]
+    assert epochs == list(range(epochs[0], 7))
+    assert epochs[0] > 2
     assert eddyline("train", "--model", tmp_path / "whole", *more) == 0
     for name in ("weights", "calibration"):
         weights = [(tmp_path / run / "gae" / f"{name}.safetensors").read_bytes() for run in ("killed", "whole")]

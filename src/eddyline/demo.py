@@ -200,4 +200,4 @@ def tell(verdict: Verdict, console: Console) -> None:
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:1]) + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
+    return ", ".join(names[:1]) + (f" +{len(names) - 1:,}" if len(names) > 1 else "")

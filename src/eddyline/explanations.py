@@ -41,7 +41,7 @@ class Reason:
     sentences: tuple[str, ...]
 
 
-_ALIKE: Final = np.log(1.5)
+_ALIKE: Final = np.log(2)
 UNEXPLAINED: Final = Reason("unexplained", "", ())
 
 
@@ -60,7 +60,7 @@ def reasons(why: Explanation, limit: int) -> dict[int, Reason]:
 
 
 def _alike(observed: float, expected: float) -> bool:
-    """Within half as much again either way; never where there is no number to compare."""
+    """Within a factor of two either way; never where there is no number to compare."""
     return abs(np.log((observed + 1) / (expected + 1))) < _ALIKE if min(observed, expected) >= 0 else False
 
 
