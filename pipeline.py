@@ -13,12 +13,16 @@ from rich.console import Console
 
 from eddyline.commands import stop_on_signals, summarise, watching
 from eddyline.config import RunSettings, load
+from eddyline.errors import ConfigError
 from eddyline.runtimes import load_runtime
 
 
 def main() -> None:
     """Run the service with the settings of one YAML file."""
-    settings = load(RunSettings, {}, Path(sys.argv[1]))
+    try:
+        settings = load(RunSettings, {}, Path(sys.argv[1] if len(sys.argv) > 1 else "settings.yaml"))
+    except ConfigError as error:
+        sys.exit(f"pipeline: {error}")
     # settings.source   netflow://:2055        where flows come from
     # settings.windows  60 s, 10 s lateness    one graph per window and site
     # settings.model    artifacts/gae          detectors and their calibration

@@ -121,6 +121,7 @@ def test_a_collector_that_is_stopped_has_scored_every_flow_on_the_wire_once(
     assert said_bad(said) == len(NOISE)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_next_run_completes_the_output(model: Path, tmp_path: Path) -> None:
     source = f"{SIMULATED}&seconds=1800&traffic=3"
     arguments = ("run", "--source", source, "--model", model, "--sink", f"file://{tmp_path}/out", "--flush-flows", 500)
@@ -130,6 +131,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_completes_the_output(model: Pa
         code, said = ended(started)
     assert code == 1
     assert re.fullmatch(r"eddyline: sink: cannot write `.*\.parquet`: .*; not written: [\d,]+ flows of .*\n", said)
+    assert not list((tmp_path / "out" / "flows").glob(".*"))
     whole = run(source, model, tmp_path / "whole")
     assert scored(tmp_path / "out").num_rows < whole.num_rows
     assert eddyline(*arguments) == 0
@@ -249,7 +251,7 @@ def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_weights(
     assert epochs[0] > 2
     assert eddyline("train", "--model", tmp_path / "whole", *more) == 0
     for name in ("weights", "calibration"):
-        weights = [(tmp_path / run / "gae" / f"{name}.safetensors").read_bytes() for run in ("killed", "whole")]
+        weights = [(tmp_path / each / "gae" / f"{name}.safetensors").read_bytes() for each in ("killed", "whole")]
         assert weights[0] == weights[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["killed", "whole"]
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from eddyline.combine import ScoredFlows
 from eddyline.explanations import UNEXPLAINED, Explanation, Reason, reasons
-from eddyline.flows import PROTOCOL_NAMES
+from eddyline.flows import service_codes, service_name
 
 Ints: TypeAlias = NDArray[np.int64]
 MANY: Final = "many"
@@ -27,7 +27,6 @@ _DAY_US: Final = 86_400_000_000
 _HOUR_US: Final = 3_600_000_000
 _EXPLAINED: Final = 64  # stories per window that get reasons; beyond it no budget reaches
 _PEERS: Final = 4_096  # distinct peers a story counts; beyond it the count is a lower bound
-_NO_PORT: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +86,7 @@ class AlertBook:
         self._settings = settings
         self._open: dict[str, Alert] = {}
         self._peers: dict[str, set[str]] = {}
+        self._hosts: set[str] = set()  # of today's stories
         self._spent: Counter[tuple[str, int]] = Counter()
         self.held_back = 0  # stories, counted per window, that the budget did not allow
 
@@ -97,9 +97,9 @@ class AlertBook:
             scored: windows of a site in order.
             explain: rows of the window, int64 (K,), to reasons; asked only for the strangest flow of each group.
         """
-        groups = _ranked(_groups(scored, self._settings))
-        self.held_back += max(0, len(groups) - _EXPLAINED)
-        groups = groups[:_EXPLAINED]
+        found = _ranked(_groups(scored, self._settings))
+        groups = [group for group in found if self._may_tell(group, scored.window.start_us)][:_EXPLAINED]
+        self.held_back += len(found) - len(groups)
         if not groups:
             return scored, []
         why = reasons(explain(np.array([group.rows[0] for group in groups])), self._settings.reasons)
@@ -120,35 +120,46 @@ class AlertBook:
         key = "|".join((window.site, group.host, group.role, group.service, group.reason.kind, str(day)))
         name = hashlib.blake2b(key.encode(), digest_size=6).hexdigest()
         known = self._open.get(name)
-        if known is None and not self._afford(window.start_us):
-            self.held_back += 1
-            return None
+        if known is None:
+            if not self._left(window.start_us):
+                self.held_back += 1
+                return None
+            self._spend(window.start_us)
+            self._hosts.add(group.host)
         seen = self._peers.setdefault(name, set())
         fresh = _alert(name, window.site, group, window.flows.take(group.rows), seen)
         self._open[name] = fresh if known is None else _merged(known, fresh)
         return self._open[name]
 
-    def _afford(self, start_us: int | None) -> bool:
-        hour, day = (
-            (("all", 0), ("all", 0))
-            if start_us is None
-            else (("hour", start_us // _HOUR_US), ("day", start_us // _DAY_US))
-        )
-        if self._spent[hour] >= self._settings.per_hour or self._spent[day] >= self._settings.per_day:
-            return False
-        if hour not in self._spent and day not in self._spent:
+    def _may_tell(self, group: _Group, start_us: int | None) -> bool:
+        # Reasons are dear: without budget, only hosts that have a story today are worth asking about.
+        return self._left(start_us) or not {group.host, group.target}.isdisjoint(self._hosts)
+
+    def _left(self, start_us: int | None) -> bool:
+        hour, day = _spans(start_us)
+        return self._spent[hour] < self._settings.per_hour and self._spent[day] < self._settings.per_day
+
+    def _spend(self, start_us: int | None) -> None:
+        hour, day = _spans(start_us)
+        if self._spent[day] == 0:
             self._forget()
         for span in {hour, day}:
             self._spent[span] += 1
-        return True
 
     def _forget(self) -> None:
         # On the first story of a day: drop what is older than the last few days' budgets, so memory stays flat.
-        keep = 4 * self._settings.per_day
-        for name in list(self._open)[:-keep]:
+        self._hosts.clear()
+        for name in list(self._open)[: -4 * self._settings.per_day]:
             del self._open[name], self._peers[name]
         for span in list(self._spent)[: -8 * 24]:
             del self._spent[span]
+
+
+def _spans(start_us: int | None) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Hour and day that a story is paid from; all flows without a time pay from one."""
+    return (
+        (("all", 0), ("all", 0)) if start_us is None else (("hour", start_us // _HOUR_US), ("day", start_us // _DAY_US))
+    )
 
 
 def _ranked(groups: Iterable[_Group]) -> list[_Group]:
@@ -164,7 +175,7 @@ def _groups(scored: ScoredFlows, settings: AlertSettings) -> Iterator[_Group]:
     names, ends = _codes(flows)
     at_target = _fan(ends[1], ends[0]) > np.maximum(2, _fan(ends[0], ends[1]))  # many to one: the one is the story
     host = np.where(at_target, ends[1], ends[0])
-    service = _services(flows)
+    service = service_codes(flows)
     service[_fan(host, service) > settings.services] = -1
     groups, inverse = np.unique(np.stack([host, at_target, service]), axis=1, return_inverse=True)
     order = np.argsort(inverse.ravel(), kind="stable")
@@ -174,7 +185,14 @@ def _groups(scored: ScoredFlows, settings: AlertSettings) -> Iterator[_Group]:
         role = "destination" if target else "source"
         targets = np.unique(ends[1][members])
         one = names[targets[0]] if len(targets) == 1 else ""
-        yield _Group(names[who], role, _service_name(int(what)), rows[members], float(scored.p[rows[members[0]]]), one)
+        yield _Group(
+            names[who],
+            role,
+            MANY if what < 0 else service_name(int(what)),
+            rows[members],
+            float(scored.p[rows[members[0]]]),
+            one,
+        )
 
 
 def _about_the_target(group: _Group) -> _Group:
@@ -230,27 +248,6 @@ def _fan(of: Ints, over: Ints) -> Ints:
     pairs = np.unique(np.stack([of, over]), axis=1)[0]
     values, counts = np.unique(pairs, return_counts=True)
     return np.asarray(counts[np.searchsorted(values, of)], np.int64)
-
-
-def _services(flows: pa.Table) -> Ints:
-    """Protocol and the port that a server listens on, as one number; the lower port where it speaks first."""
-    src, dst, proto = (
-        _filled(flows[name], missing) for name, missing in (("src_port", 0), ("dst_port", _NO_PORT), ("proto", 255))
-    )
-    reply = (src > 0) & (src < 1024) & (dst >= 1024)
-    return np.where(reply, src, dst) + proto * (2 * _NO_PORT)
-
-
-def _filled(column: pa.ChunkedArray, missing: int) -> Ints:
-    return np.asarray(column.cast(pa.int64()).fill_null(missing).to_numpy(), np.int64)
-
-
-def _service_name(code: int) -> str:
-    if code < 0:
-        return MANY
-    proto, port = divmod(code, 2 * _NO_PORT)
-    name = PROTOCOL_NAMES.get(proto, "any" if proto == 255 else f"proto{proto}")
-    return name if port in (0, _NO_PORT) else f"{port}/{name}"
 
 
 def _alert(name: str, site: str, group: _Group, flows: pa.Table, seen: set[str]) -> Alert:

@@ -21,13 +21,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from eddyline.calibration import Calibration
 from eddyline.combine import Method
 from eddyline.contracts import Detector, Model
 from eddyline.detectors import DETECTORS
-from eddyline.errors import ArtifactError
+from eddyline.errors import ArtifactError, ConfigError
 from eddyline.habits import LAG
 
 MANIFEST: Final = "manifest.json"
@@ -72,6 +73,8 @@ def load_models(folders: Sequence[Path], device: str, method: Method = "half_cau
         device: torch device to put the weights on.
         method: how the detectors' p-values are combined.
     """
+    if not device.startswith("cpu") and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise ConfigError(f"model: no device `{device}` here; give --device cpu, or cuda where torch finds a GPU")
     detectors: list[Detector] = []
     calibrations: dict[str, Calibration] = {}
     prints: list[str] = []

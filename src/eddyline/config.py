@@ -7,17 +7,29 @@ Ends are URLs; what a scheme offers stands in the file of that source or sink.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    YamlConfigSettingsSource,
+)
 
 from eddyline.alerts import AlertSettings
 from eddyline.errors import ConfigError
 from eddyline.windows import WindowSettings
 
 S = TypeVar("S", bound=BaseSettings)
+
+
+_YEAR_S: Final = 366 * 86_400.0
+T = TypeVar("T")
+Several = Annotated[list[T], NoDecode, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 def default_model() -> Path:
@@ -32,8 +44,10 @@ class WindowConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     by: Literal["time", "count"] = Field("time", description="event time, or rows; flows without a time go by rows")
-    length_s: float = Field(60.0, gt=0, description="length of a time window, seconds")
-    lateness_s: float = Field(10.0, ge=0, description="how long a window waits for stragglers, seconds of event time")
+    length_s: float = Field(60.0, ge=0.001, le=_YEAR_S, description="length of a time window, seconds")
+    lateness_s: float = Field(
+        10.0, ge=0, le=_YEAR_S, description="how long a window waits for stragglers, seconds of event time"
+    )
     max_flows: int = Field(1_000_000, ge=1, description="flows at which a time window is closed early, in parts")
     count: int = Field(10_000, ge=1, description="rows per count window, flows")
 
@@ -68,17 +82,19 @@ class Settings(BaseSettings):
     source: str = Field(description="URL to read flows from: file://x.parquet, netflow://:2055, simulate://office")
     windows: WindowConfig = WindowConfig()
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
-    threads: int = Field(0, ge=0, description="CPU threads for the model; 0 = all cores")
+    threads: int = Field(
+        1, ge=0, le=1024, description="CPU threads for the model, 0 = all cores; more than 1 pays only on idle cores"
+    )
     log: Literal["info", "debug"] = Field("info", description="how much is said on standard error")
 
 
 class RunSettings(Settings):
     """`eddyline run`: score a stream or a file; ends by itself when the source does."""
 
-    model: list[Path] = Field(
+    model: Several[Path] = Field(
         default_factory=lambda: [default_model()], min_length=1, description="model folders; several are combined"
     )
-    sink: list[str] = Field(["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out")
+    sink: Several[str] = Field(["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out")
     runtime: Literal["embedded"] = Field("embedded", description="where the path runs")
     combine: Literal["half_cauchy", "fisher"] = Field("half_cauchy", description="how several detectors become one p")
     alerts: AlertConfig = AlertConfig()
@@ -91,7 +107,7 @@ class TrainSettings(Settings):
     """`eddyline train`: fit on benign rows only, calibrate on the later part, save one model folder."""
 
     model: Path = Field(description="folder to write; an interrupted training in it is resumed")
-    detector: list[str] = Field(["gae"], min_length=1, description="detectors to train")
+    detector: Several[str] = Field(["gae"], min_length=1, description="detectors to train")
     recipe: Literal["eddyline", "published"] = Field("eddyline", description="how the guided GAE is trained")
     until: str | None = Field(None, description="use flows up to this time only, ISO 8601, e.g. 2026-01-31T00:00:00Z")
     calibrate: float = Field(0.3, gt=0, lt=1, description="share of the windows, the last ones, kept for calibration")
@@ -150,8 +166,9 @@ def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
         return cast(S, kind.model_construct(**dict(Loaded(**flags))))
     except ValidationError as error:
         raise ConfigError(_one_line(error, kind)) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"config: `{file}` is not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, SettingsError, ValueError, TypeError) as error:
+        where = f"`{file}` is not YAML of keys and values" if file else "environment"
+        raise ConfigError(f"config: {where}: {' '.join(str(error).split())}") from error
 
 
 def _one_line(error: ValidationError, kind: type[BaseSettings]) -> str:

@@ -32,6 +32,9 @@ PROTOCOL_NAMES: Final[Mapping[int, str]] = {
 }
 
 
+_NO_PORT: Final = 1 << 16  # stands for an unknown port
+
+
 def _column(name: str, type_: pa.DataType, unit: str, ie: str, desc: str) -> pa.Field:
     return pa.field(name, type_, metadata={"unit": unit, "ie": ie, "desc": desc})
 
@@ -196,3 +199,23 @@ def split_by_site(table: pa.Table) -> Iterator[tuple[str, pa.Table, NDArray[np.i
     for code in present[np.argsort(first)] if len(names) > 1 else present:
         rows = np.flatnonzero(codes == code) if len(present) > 1 else np.arange(len(codes))
         yield names[code], table.take(rows) if len(present) > 1 else table, rows
+
+
+def service_codes(flows: pa.Table) -> NDArray[np.int64]:
+    """Protocol and the port that a server listens on, one number per flow; the lower port where it speaks first."""
+    src, dst, proto = (
+        _filled(flows[name], missing) for name, missing in (("src_port", 0), ("dst_port", _NO_PORT), ("proto", 255))
+    )
+    reply = (src > 0) & (src < 1024) & (dst >= 1024)
+    return np.where(reply, src, dst) + proto * (2 * _NO_PORT)
+
+
+def _filled(column: pa.ChunkedArray, missing: int) -> NDArray[np.int64]:
+    return np.asarray(column.cast(pa.int64()).fill_null(missing).to_numpy(), np.int64)
+
+
+def service_name(code: int) -> str:
+    """Write a service code for people: 22/tcp, icmp, proto47; "any" where the source has no protocols."""
+    proto, port = divmod(code, 2 * _NO_PORT)
+    name = PROTOCOL_NAMES.get(proto, "any" if proto == 255 else f"proto{proto}")
+    return name if port in (0, _NO_PORT) else f"{port}/{name}"

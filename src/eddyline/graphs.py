@@ -1,8 +1,8 @@
 """A window as hosts and edges: every flow is an edge, and edge i is row i of the window.
 
 Addresses come dictionary-encoded, so a host's text is looked at once per window and never per flow: node ids are the
-unified dictionary codes without the gaps. With cuDF and a CUDA device the columns never come back to the host; both
-paths give the same graph, edge for edge.
+unified dictionary codes, renumbered by first appearance so that they depend on the flows alone. With cuDF and a CUDA
+device the columns never come back to the host; both paths give the same graph, edge for edge.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FlowGraph:
 
     Args:
         window: where it came from, without its `label` and `attack` columns: no detector ever sees them.
-        hosts: address text of host v, utf8 (V,), in the order of the window's unified dictionary.
+        hosts: address text of host v, utf8 (V,), senders first, in order of first appearance.
         edge_index: source row, target row, int64 in [0, V). Shape (2, E).
         edge_features: raw, unscaled, float32 (E, F), columns named by EDGE_FEATURES, NaN where the source has none.
     """
@@ -89,15 +89,15 @@ def build_graph(window: Window, device: str = "cpu") -> FlowGraph:
 
 
 def _on_cpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array, device: str) -> tuple[pa.Array, Tensor, Tensor]:
-    kept, compact = _present(src, dst, len(hosts))
+    kept, place = _by_appearance(src, dst, len(hosts))
     edges = np.empty((2, len(src)), np.int64)
-    edges[0] = src if compact is None else compact[src]
-    edges[1] = dst if compact is None else compact[dst]
+    np.take(place, src, out=edges[0])
+    np.take(place, dst, out=edges[1])
     features = np.empty((len(EDGE_FEATURES), len(src)), np.float32)
     for row, name in zip(features, EDGE_FEATURES, strict=True):
         _fill(row, flows[name])
     columns = torch.from_numpy(features).to(device).T  # (E, F), each feature contiguous
-    return hosts if kept is None else hosts.take(pa.array(kept)), torch.from_numpy(edges).to(device), columns
+    return hosts.take(pa.array(kept)), torch.from_numpy(edges).to(device), columns
 
 
 def _unified_codes(flows: pa.Table) -> tuple[Codes, Codes, pa.Array]:
@@ -117,14 +117,19 @@ def _unified_codes(flows: pa.Table) -> tuple[Codes, Codes, pa.Array]:
     return first, second, both.chunk(0).dictionary
 
 
-def _present(src: Codes, dst: Codes, size: int) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-    """The dictionary entries that occur, and each entry's place among them; None, None when all occur."""
-    seen = np.zeros(size, np.bool_)
-    seen[src] = True
-    seen[dst] = True
-    if seen.all():
-        return None, None
-    return np.flatnonzero(seen), np.cumsum(seen) - 1
+def _by_appearance(src: Codes, dst: Codes, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Dictionary entries that occur, senders first, by first appearance, and each entry's place among them.
+
+    So the graph is the same however the stream was batched and whatever else the dictionaries hold.
+    """
+    first = np.full(size, 2 * len(src), np.int64)
+    for offset, codes in ((len(src), dst), (0, src)):
+        first[codes[::-1]] = np.arange(offset + len(codes) - 1, offset - 1, -1)  # the last write wins: the first row
+    kept = np.flatnonzero(first < 2 * len(src))
+    kept = kept[np.argsort(first[kept])]
+    place = np.empty(size, np.int64)
+    place[kept] = np.arange(len(kept))
+    return kept, place
 
 
 def _fill(row: NDArray[np.float32], column: pa.ChunkedArray) -> None:
@@ -188,9 +193,10 @@ def _on_gpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array, device: st
     to_torch: Callable[[Any], Tensor] = lambda column: from_dlpack(column.values)  # noqa: E731
     columns = cudf.DataFrame.from_arrow(flows.select(list(EDGE_FEATURES))).astype("float32").fillna(float("nan"))
     ends = torch.stack([to_torch(cudf.Series(codes)) for codes in (src, dst)]).to(device, torch.int64)
-    seen = torch.zeros(len(hosts), dtype=torch.bool, device=device)
-    seen[ends.flatten()] = True
-    compact = torch.cumsum(seen, 0) - 1
-    kept = torch.nonzero(seen).flatten().cpu().numpy()
+    first = torch.full((len(hosts),), ends.numel(), device=device)
+    first.scatter_reduce_(0, ends.flatten(), torch.arange(ends.numel(), device=device), "amin")
+    kept = torch.nonzero(first < ends.numel()).flatten()
+    kept = kept[torch.argsort(first[kept])]
+    place = torch.empty_like(first).scatter_(0, kept, torch.arange(len(kept), device=device))
     features = torch.stack([to_torch(columns[name]) for name in EDGE_FEATURES]).to(device).T
-    return hosts.take(pa.array(kept)), compact[ends], features
+    return hosts.take(pa.array(kept.cpu().numpy())), place[ends], features

@@ -31,6 +31,7 @@ from eddyline.sources import is_live, open_source
 from eddyline.windows import Commit, Step, Windower, WindowSettings
 
 T = TypeVar("T")
+_AT_ONCE = 32  # windows that travel together between threads
 _POLL_S = 0.2  # how soon a thread that waits notices that another one failed
 
 
@@ -50,6 +51,7 @@ class _Taken:
     flows: int
     rejected: pa.Table | None
     at: float
+    whole: bool = True  # the batch ends here: only then may its commit follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +148,21 @@ class EmbeddedRun:
     def _take(self) -> None:
         for batch in self._source:
             step = self._windower.add(batch)
-            rejected = batch.rejected if batch.rejected.num_rows else None
-            self._read.put(_Taken(step, len(batch), rejected, time.monotonic()))
+            self._hand_on(step, len(batch), batch.rejected if batch.rejected.num_rows else None)
             if self._failed.is_set():
                 return
-        self._read.put(_Taken(self._windower.finish(), 0, None, time.monotonic()))
+        self._hand_on(self._windower.finish(), 0, None)
         self._read.put(None)
+
+    def _hand_on(self, step: Step, flows: int, rejected: pa.Table | None) -> None:
+        """Pass windows on a few at a time, so that queues bound windows and not only batches; the last may commit."""
+        now, closed = time.monotonic(), step.closed
+        for first in range(0, len(closed) - _AT_ONCE, _AT_ONCE):
+            part = Step(closed[first : first + _AT_ONCE], 0, Commit(None))
+            self._read.put(_Taken(part, sum(map(len, part.closed)), None, now, whole=False))
+            flows -= sum(map(len, part.closed))
+        rest = closed[max(0, -(-len(closed) // _AT_ONCE) - 1) * _AT_ONCE :]
+        self._read.put(_Taken(Step(rest, step.late, step.commit), flows, rejected, now))
 
     def _score(self) -> None:
         for taken in self._read:
@@ -169,7 +180,10 @@ class EmbeddedRun:
         waiting, flushed = 0, time.monotonic()
         for done in self._scored:
             self._write_batch(done)
-            commit, waiting = done.commit, waiting + sum(len(scored) for scored, _ in done.windows)
+            waiting += sum(len(scored) for scored, _ in done.windows)
+            if not done.taken.whole:
+                continue
+            commit = done.commit
             due = self._flush.seconds is not None and time.monotonic() - flushed >= self._flush.seconds
             if waiting >= self._flush.flows or due:
                 self._flush_and_commit(commit)

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from eddyline.config import TrainSettings
 from eddyline.detectors.gae.model import GuidedGae
+from eddyline.errors import ArtifactError
 
-_SAME: Final = ("source", "recipe", "hidden", "seed", "learning_rate", "epochs", "batch", "calibrate", "until")
+_SAME: Final = (
+    "source", "windows", "recipe", "hidden", "seed", "learning_rate", "epochs", "batch", "calibrate", "until"
+)  # fmt: skip
 
 
 class Progress:
@@ -23,15 +27,16 @@ class Progress:
 
     Args:
         model: what is trained. settings: of the training. folder: where the checkpoint lies.
+        fitted: what was fitted to the training data, as JSON: other data under the same name starts afresh.
     """
 
-    def __init__(self, model: GuidedGae, settings: TrainSettings, folder: Path) -> None:
+    def __init__(self, model: GuidedGae, settings: TrainSettings, folder: Path, fitted: str) -> None:
         self.model, self._folder = model, folder
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
         self.epoch, self.stale = 0, 0
         self.measured: dict[str, float] = {}
         self.best = _copied(model.state_dict())
-        self._facts = {key: settings.model_dump(mode="json")[key] for key in _SAME}
+        self._facts = {key: settings.model_dump(mode="json")[key] for key in _SAME} | {"fitted": fitted}
         if (folder / "state.json").is_file():
             self._resume()
 
@@ -64,9 +69,12 @@ class Progress:
         if found["facts"] != self._facts:
             return  # left by a training with other settings: it is overwritten by the first epoch of this one
         self.epoch, self.stale, self.measured = found["epoch"], found["stale"], found["measured"]
-        weights, self.best, moments = (
-            load_file(self._folder / f"{name}.{self.epoch}.safetensors") for name in ("weights", "best", "moments")
-        )
+        try:
+            weights, self.best, moments = (
+                load_file(self._folder / f"{name}.{self.epoch}.safetensors") for name in ("weights", "best", "moments")
+            )
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(f"train: checkpoint `{self._folder}` is damaged ({error}); delete it") from error
         self.model.load_state_dict(weights)
         optimizer = self.optimizer.state_dict()
         optimizer["state"] = {}

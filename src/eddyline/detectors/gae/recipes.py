@@ -60,7 +60,7 @@ def fit(
     detector = GaeDetector.fresh(features, sizes, settings.seed, settings.device)
     prepared = [detector.parts(graph) for graph in train if len(graph.hosts) > 1]
     held = [detector.parts(graph) for graph in held_out]
-    state = Progress(detector.model, settings, checkpoint)
+    state = Progress(detector.model, settings, checkpoint, detector.preparation.model_dump_json())
 
     def rest(edges: Edges, generator: torch.Generator) -> tuple[Edges, Edges]:
         return recipe.surroundings(edges, generator, features), recipe.negatives(edges, generator, features)
