@@ -28,6 +28,7 @@ _PLAIN_EVERY_S: Final = 10.0
 def run(settings: RunSettings) -> None:
     """Score a stream or a file until the source ends or a signal comes; then say what happened."""
     console = Console(stderr=True)
+    console.print(f"reading {settings.source}, writing to {', '.join(settings.sink)}", highlight=False, soft_wrap=True)
     with stop_on_signals() as stop, watching(console) as report:
         counts = load_runtime(settings.runtime)(settings, stop, report)
     summarise(counts, console)
@@ -66,6 +67,8 @@ def show(folder: Path) -> None:
     """Explain a model folder."""
     manifest = read_manifest(folder)
     table = Table(title=f"model {folder} ({fingerprint(folder)})", show_header=False, box=None, title_justify="left")
+    table.add_column()
+    table.add_column(overflow="fold")
     for name, flows in manifest.detectors.items():
         table.add_row("detector", f"{name}: calibrated on {flows:,} benign flows, p >= {1 / (flows + 1):.1e}")
     for part in ("windows", "training", "metrics", "libraries"):

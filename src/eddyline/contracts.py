@@ -90,7 +90,7 @@ class Model:
 
 
 class Sink(Protocol):
-    """Writing the same window twice equals writing it once; the key is (site, start, part)."""
+    """Writing the same window twice equals writing it once; the key is (site, start, late, part)."""
 
     def write(self, scored: ScoredFlows, alerts: Sequence[Alert]) -> None:
         """Take one scored window and the alerts that it opened or changed. May buffer until `flush`."""

@@ -408,7 +408,7 @@ def test_a_full_device_says_what_is_not_written_and_nothing_is_lost(tmp_path: Pa
         sink.flush()
     assert str(raised.value) == (
         f"sink: cannot write `{tmp_path}/dead-letter.jsonl`: No space left on device; not written: 0 flows of 0 "
-        "windows, 0 alert updates, 2 rejected records; make room and start again from the last commit"
+        "windows, 0 alert updates, 2 rejected records; make room and run it again: what is already written is replaced"
     )
     assert hosts(tmp_path) == ["a"]
     (tmp_path / "dead-letter.jsonl").unlink()

@@ -263,7 +263,7 @@ except SinkError as error:
     assert done.returncode == 1
     assert done.stderr == (
         "sink: cannot write to standard output: Broken pipe; not written: up to 1 alert updates; "
-        "start again with a reader, from the last commit"
+        "run it again with something that reads"
     )
 
 

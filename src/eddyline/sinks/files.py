@@ -114,7 +114,7 @@ class FileSink:
             raise SinkError(
                 f"sink: cannot write `{error.filename}`: {error.strerror or error}; not written: {flows.rows:,} flows "
                 f"of {len(flows.waiting):,} windows, {alerts:,} alert updates, {records:,} rejected records; make room "
-                "and start again from the last commit"
+                "and run it again: what is already written is replaced"
             ) from error
 
 

@@ -145,7 +145,7 @@ class StdoutSink:
             _abandon(self._out)
             raise SinkError(
                 f"sink: cannot write to standard output: {error.strerror}; not written: up to {self._unflushed:,} "
-                "alert updates; start again with a reader, from the last commit"
+                "alert updates; run it again with something that reads"
             ) from error
 
 
