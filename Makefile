@@ -31,7 +31,7 @@ format: install
 	$(BIN)/ruff check --fix .
 
 model: install  ## make artifacts/gae again: four benign hours of the simulated office, about six minutes on one core
-	$(BIN)/eddyline train --model artifacts/gae --epochs 50 --patience 50 --batch 4 --threads 1 \
+	$(BIN)/eddyline train --model artifacts/gae --epochs 50 --patience 50 --batch 4 --seed 1 \
 	  --source 'simulate://office?hosts=300&seconds=14400&seed=7&traffic=100&campaigns=none&start=2026-01-05T08:00:00Z'
 
 clean:
