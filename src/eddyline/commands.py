@@ -28,9 +28,17 @@ _PLAIN_EVERY_S: Final = 10.0
 def run(settings: RunSettings) -> None:
     """Score a stream or a file until the source ends or a signal comes; then say what happened."""
     console = Console(stderr=True)
-    console.print(f"reading {settings.source}, writing to {', '.join(settings.sink)}", highlight=False, soft_wrap=True)
     with stop_on_signals() as stop, watching(console) as report:
-        counts = load_runtime(settings.runtime)(settings, stop, report)
+        begun = Event()
+
+        def said(counts: Counts) -> None:
+            if not begun.is_set():  # everything is open: what cannot work has been refused by now
+                begun.set()
+                where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
+                console.print(where, highlight=False, soft_wrap=True)
+            report(counts)
+
+        counts = load_runtime(settings.runtime)(settings, stop, said)
     summarise(counts, console)
 
 
