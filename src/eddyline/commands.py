@@ -28,17 +28,11 @@ _PLAIN_EVERY_S: Final = 10.0
 def run(settings: RunSettings) -> None:
     """Score a stream or a file until the source ends or a signal comes; then say what happened."""
     console = Console(stderr=True)
+    if console.is_terminal:
+        where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
+        console.print(where, highlight=False, soft_wrap=True)
     with stop_on_signals() as stop, watching(console) as report:
-        begun = Event()
-
-        def said(counts: Counts) -> None:
-            if not begun.is_set():  # everything is open: what cannot work has been refused by now
-                begun.set()
-                where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
-                console.print(where, highlight=False, soft_wrap=True)
-            report(counts)
-
-        counts = load_runtime(settings.runtime)(settings, stop, said)
+        counts = load_runtime(settings.runtime)(settings, stop, report)
     summarise(counts, console)
 
 
