@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 60
 
-.PHONY: demo test check format install model clean
+.PHONY: demo test check format install model quality clean
 
 $(BIN)/eddyline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,9 +30,12 @@ format: install
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-model: install  ## make artifacts/gae again: four benign hours of the simulated office, about six minutes on one core
-	$(BIN)/eddyline train --model artifacts/gae --epochs 50 --patience 50 --batch 4 --seed 1 \
+model: install  ## make artifacts/gae again: four benign hours of the simulated office, about four minutes on one core
+	$(BIN)/eddyline train --model artifacts/gae --detector habits gae --epochs 30 --patience 30 --batch 4 --seed 1 \
 	  --source 'simulate://office?hosts=300&seconds=14400&seed=7&traffic=100&campaigns=none&start=2026-01-05T08:00:00Z'
+
+quality: install  ## every protocol in ../shared, three seeds: benchmarks/quality.md, under 40 minutes on two cores
+	$(BIN)/python benchmarks/quality.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

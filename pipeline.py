@@ -13,16 +13,13 @@ from rich.console import Console
 
 from eddyline.commands import stop_on_signals, summarise, watching
 from eddyline.config import RunSettings, load
-from eddyline.errors import ConfigError
+from eddyline.errors import ConfigError, EddylineError
 from eddyline.runtimes import load_runtime
 
 
 def main() -> None:
     """Run the service with the settings of one YAML file."""
-    try:
-        settings = load(RunSettings, {}, Path(sys.argv[1] if len(sys.argv) > 1 else "settings.yaml"))
-    except ConfigError as error:
-        sys.exit(f"pipeline: {error}")
+    settings = load(RunSettings, {}, Path(sys.argv[1] if len(sys.argv) > 1 else "settings.yaml"))
     # settings.source   netflow://:2055        where flows come from
     # settings.windows  60 s, 10 s lateness    one graph per window and site
     # settings.model    artifacts/gae          detectors and their calibration
@@ -36,4 +33,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EddylineError as error:
+        sys.stderr.write(f"pipeline: {' '.join(str(error).split())}\n")
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

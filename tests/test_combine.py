@@ -63,16 +63,22 @@ def test_scored_output_has_the_columns_of_the_design_in_order() -> None:
         by_detector={"gae": np.array([0.5, 0.25])},
         p=np.array([0.5, 0.25]),
         model="abc",
+        factor=2.0,
+        custom=np.array([0.0, 0.25]),
     )
     table = scored.table()
-    tail = ["window_start", "window_end", "window_part", "late", "raw_gae", "p_gae", "p", "score", "alert_id", "model"]
+    tail = [
+        "window_start", "window_end", "window_part", "late", "raw_gae", "p_gae", "p", "score", "lambda", "h",
+        "alert_id", "model",
+    ]  # fmt: skip
     assert table.column_names == [*BATCH_SCHEMA.names, *tail]
     assert table["score"].to_pylist() == [0.5, 0.75]
+    assert (table["lambda"].to_pylist(), table["h"].to_pylist()) == ([2.0, 2.0], [0.0, 0.25])
     assert table["label"].to_pylist() == ["benign", None]
     assert table["model"].to_pylist() == ["abc", "abc"]
     assert [str(table.schema.field(name).type) for name in tail] == [
-        "timestamp[us, tz=UTC]", "timestamp[us, tz=UTC]", "int32", "bool", "float", "float", "float", "float", "string",
-        "dictionary<values=string, indices=int32, ordered=0>",
+        "timestamp[us, tz=UTC]", "timestamp[us, tz=UTC]", "int32", "bool", *["float"] * 6,
+        "string", "dictionary<values=string, indices=int32, ordered=0>",
     ]  # fmt: skip
 
 

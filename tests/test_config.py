@@ -95,3 +95,40 @@ def test_a_flag_may_be_repeated_or_take_several_values() -> None:
     parsed = vars(parser().parse_args(["run", "--model", "a", "b", "--model", "c", "--sink", "stdout:"]))
     assert parsed["model"] == ["a", "b", "c"]
     assert parsed["sink"] == ["stdout:"]
+
+
+def test_an_unknown_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDDYLINE_EPOCHS", "3")  # a key of `train` does not disturb `run`
+    monkeypatch.setenv("EDDYLINE_WINDOWS__COUNT", "2")
+    assert load(RunSettings, {"source": "file://a"}).windows.count == 2
+    monkeypatch.setenv("EDDYLINE_QEUE", "7")
+    with pytest.raises(ConfigError, match=r"unknown environment variable `EDDYLINE_QEUE`.*EDDYLINE_QUEUE"):
+        load(RunSettings, {"source": "file://a"})
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run --source netflow://[::1 --sink file://OUT", "netflow source"),
+        (f"run --source {'x' * 5000} --sink file://OUT", "no such file"),
+        ("demo --seconds nan", "--seconds"),
+        ("demo --seconds -5", "--seconds"),
+    ],
+)
+def test_odd_words_on_the_command_line_are_a_wrong_configuration(
+    command: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(command.replace("OUT", str(tmp_path / "out")).split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_any_iso_time_starts_a_simulation_and_what_the_wire_cannot_say_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = "--hosts 60 --seconds 60 --campaigns none".split()
+    file = f"file://{tmp_path}/a.parquet"
+    assert status(["simulate", "--sink", file, "--start", "2026-01-05T10:00:00+02:00", *some]) == 0
+    assert status(["simulate", "--sink", "netflow://127.0.0.1:9?version=5", "--start", "2200-01-01", *some]) == 0
+    assert "0 flows written" in capsys.readouterr().err.splitlines()[-1]
+    assert status(["simulate", "--sink", "netflow://127.0.0.1:9?version=5", *some]) == 0
+    assert "cannot be said in this version of NetFlow" in capsys.readouterr().err.splitlines()[-1]

@@ -19,11 +19,11 @@ from eddyline.flows import BATCH_SCHEMA, TIME
 SIMULATED = "simulate://office?hosts=60&campaigns=none&seed=7"
 WESTERMO = "flows/westermo_ics_first_half.parquet"
 NF = "records/nf_bot_iot_v2_20k.csv.gz"
-SCORES = ("raw_gae", "p_gae", "p", "score")
+BOTH = ("--detector", "habits", "gae")
+SCORES = ("raw_gae", "raw_habits", "p_gae", "p_habits", "p", "score", "lambda", "h")
 TAIL = {
-    "window_start": TIME, "window_end": TIME, "window_part": pa.int32(), "late": pa.bool_(), "raw_gae": pa.float32(),
-    "p_gae": pa.float32(), "p": pa.float32(), "score": pa.float32(), "alert_id": pa.utf8(),
-    "model": pa.dictionary(pa.int32(), pa.utf8()),
+    "window_start": TIME, "window_end": TIME, "window_part": pa.int32(), "late": pa.bool_(),
+    **dict.fromkeys(SCORES, pa.float32()), "alert_id": pa.utf8(), "model": pa.dictionary(pa.int32(), pa.utf8()),
 }  # fmt: skip  # Scored output v1 after the source's own columns
 
 
@@ -37,7 +37,7 @@ def tiny_model(temporary: pytest.TempPathFactory) -> Path:
     folder = temporary.getbasetemp() / "tiny-model"
     if not folder.exists():
         source = f"{SIMULATED}&seconds=1800&traffic=1"
-        assert eddyline("train", "--source", source, "--model", folder, "--hidden", 8, "--epochs", 2) == 0
+        assert eddyline("train", "--source", source, "--model", folder, *BOTH, "--hidden", 8, "--epochs", 2) == 0
     return folder
 
 
@@ -116,7 +116,7 @@ def test_every_flow_of_a_real_file_comes_out_scored_once(
     p, score = found["p"].to_numpy(), found["score"].to_numpy()
     assert ((p > 0) & (p <= 1)).all()
     assert np.array_equal(score, np.float32(1) - p)
-    assert np.isfinite(found["raw_gae"].to_numpy()).all()
+    assert all(np.isfinite(found[name].to_numpy()).all() for name in SCORES)
     probes = [column for column in found.column_names if column.startswith("probe.")]
     assert found.column_names == [*BATCH_SCHEMA.names, *probes, *TAIL]
     assert {column: found.schema.field(column).type for column in TAIL} == TAIL
@@ -138,6 +138,28 @@ def test_a_stream_and_the_file_written_from_it_get_the_same_scores(model: Path, 
     streamed = run("simulate://office?hosts=60&seconds=600", model, tmp_path / "streamed")
     assert streamed["bytes"].equals(written["bytes"])
     assert same_scores(streamed, written)
+
+
+def test_windows_that_the_model_was_not_trained_with_are_said(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(*more: object) -> list[str]:
+        caplog.clear()
+        run(f"{SIMULATED}&seconds=300", model, tmp_path / str(len(more)), *more)
+        return [record.getMessage() for record in caplog.records if record.getMessage().startswith("windows: ")]
+
+    assert said("--windows.lateness-s", 3) == []
+    length, count = said("--windows.length-s", 120, "--windows.count", 10)
+    assert "`--windows.length-s` is 120.0, the model was trained with 60.0" in length
+    assert "`--windows.count` is 10, the model was trained with 10000" in count
+
+
+def test_a_model_with_little_behind_its_p_says_so(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(f"{SIMULATED}&seconds=120", model, tmp_path)
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert re.match(r"calibration: only \d{3} pair-minutes stand behind p \(1000 are enough\)", said)
 
 
 def test_no_score_depends_on_a_label(shared: Path, model: Path, tmp_path: Path) -> None:

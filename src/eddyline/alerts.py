@@ -34,6 +34,7 @@ class AlertSettings:
     """What may become an alert."""
 
     p: float = 1e-3  # flows with a combined p-value at or below it are candidates
+    lone: float = 30.0  # how many times stranger a single flow must be to be a story; that many flows need no more
     per_hour: int = 10  # new stories per hour of event time; updates are free
     per_day: int = 20  # new stories per day of event time, and in all where flows carry no time
     services: int = 4  # a host whose strange flows touch more than this in a window is one story, service "many"
@@ -97,11 +98,14 @@ class AlertBook:
             scored: windows of a site in order.
             explain: rows of the window, int64 (K,), to reasons; asked only for the strangest flow of each group.
         """
-        found = _ranked(_groups(scored, self._settings))
+        limit, lone = self._settings.p, self._settings.lone
+        found = [
+            one for one in _ranked(_groups(scored, self._settings)) if one.p * lone <= limit * min(len(one.rows), lone)
+        ]
         groups = [group for group in found if self._may_tell(group, scored.window.start_us)][:_EXPLAINED]
         self.held_back += len(found) - len(groups)
         if not groups:
-            return scored, []
+            return replace(scored, graph=None), []
         why = reasons(explain(np.array([group.rows[0] for group in groups])), self._settings.reasons)
         told = [replace(group, reason=why.get(int(group.rows[0]), UNEXPLAINED)) for group in groups]
         changed: list[Alert] = []
@@ -112,7 +116,7 @@ class AlertBook:
                 place[group.rows] = len(changed)
                 changed.append(alert)
         ids = pa.array([alert.id for alert in changed], pa.utf8()).take(pa.array(place, mask=place < 0))
-        return replace(scored, alert_id=ids), changed
+        return replace(scored, alert_id=ids, graph=None), changed
 
     def _tell(self, scored: ScoredFlows, group: _Group) -> Alert | None:
         window = scored.window
@@ -137,7 +141,8 @@ class AlertBook:
 
     def _left(self, start_us: int | None) -> bool:
         hour, day = _spans(start_us)
-        return self._spent[hour] < self._settings.per_hour and self._spent[day] < self._settings.per_day
+        left = self._spent[day] < self._settings.per_day
+        return left and (start_us is None or self._spent[hour] < self._settings.per_hour)
 
     def _spend(self, start_us: int | None) -> None:
         hour, day = _spans(start_us)

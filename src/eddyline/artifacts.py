@@ -4,6 +4,7 @@
     artifacts/gae/gae/detector.json               sizes, features with units, scaler
     artifacts/gae/gae/weights.safetensors         weights and random projection
     artifacts/gae/gae/calibration.safetensors     scores of held-out benign flows
+    artifacts/gae/memory.safetensors              habits and customs of the sites it was trained on
 
 Nothing here executes anything on load: JSON and safetensors only.
 """
@@ -22,7 +23,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from eddyline.calibration import Calibration
 from eddyline.combine import Method
@@ -33,7 +37,9 @@ from eddyline.habits import LAG
 
 MANIFEST: Final = "manifest.json"
 CALIBRATION: Final = "calibration.safetensors"
-_LIBRARIES: Final = ("eddyline", "torch", "torch-geometric", "numpy", "pyarrow")
+MEMORY: Final = "memory.safetensors"
+_OF_SITE: Final = "\x1f"  # between a site's name and an array's: no name has it
+_LIBRARIES: Final = ("eddyline", "torch", "torch-geometric", "numpy", "numba", "pyarrow")
 
 
 class Manifest(BaseModel):
@@ -42,6 +48,7 @@ class Manifest(BaseModel):
     Args:
         schema_version: of this manifest.
         detectors: detector name to the number of benign flows it is calibrated on.
+        pair_minutes: and of pairs in a window among them: the evidence behind a small p.
         windows: how the flows were cut in training; a service should cut the same way.
         lag: scoring reads the memory as it was `lag` + 1 windows before.
         training: source, rows, time span and settings of the training.
@@ -53,6 +60,7 @@ class Manifest(BaseModel):
 
     schema_version: Literal[1] = 1
     detectors: dict[str, int]
+    pair_minutes: dict[str, int]
     windows: dict[str, float | int | str]
     lag: int = LAG
     training: dict[str, Any]
@@ -65,20 +73,21 @@ def libraries() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}}
 
 
-def load_models(folders: Sequence[Path], device: str, method: Method = "half_cauchy") -> Model:
+def load_models(folders: Sequence[Path], device: str, method: Method = "fisher", frozen: bool = False) -> Model:
     """Load model folders as one model; raises ArtifactError that names the folder, file or field at fault.
 
     Args:
         folders: each a model folder, or a folder with exactly one model folder in it.
         device: torch device to put the weights on.
         method: how the detectors' p-values are combined.
+        frozen: never learn, score everything with the habits that were saved.
     """
     if not device.startswith("cpu") and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise ConfigError(f"model: no device `{device}` here; give --device cpu, or cuda where torch finds a GPU")
     detectors: list[Detector] = []
     calibrations: dict[str, Calibration] = {}
     prints: list[str] = []
-    for folder in map(_model_folder, folders):
+    for folder in map(model_folder, folders):
         for name in read_manifest(folder).detectors:
             if name in calibrations:
                 raise ArtifactError(
@@ -88,14 +97,31 @@ def load_models(folders: Sequence[Path], device: str, method: Method = "half_cau
             calibrations[name] = Calibration.load(folder / name / CALIBRATION)
         prints.append(fingerprint(folder))
     joint = joint_file(folders)
-    return Model("+".join(prints), detectors, calibrations, Calibration.load(joint) if joint else None, method, device)
+    memories = _load_memories(model_folder(folders[0]) / MEMORY)
+    joined = Calibration.load(joint) if joint else None
+    return Model("+".join(prints), detectors, calibrations, joined, method, device, memories, frozen)
+
+
+def _load_memories(file: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """By site; empty where the model was saved without any."""
+    if not file.is_file():
+        return {}
+    try:
+        parts = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"model: `{file}` cannot be read ({error}); train the model again") from error
+    found: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, part in parts.items():
+        site, _, rest = name.partition(_OF_SITE)
+        found.setdefault(site, {})[rest] = part
+    return found
 
 
 def joint_file(folders: Sequence[Path]) -> Path | None:
     """Return the calibration of the combined statistic, which only one folder with several detectors can have."""
     if len(folders) != 1:
         return None
-    file = _model_folder(folders[0]) / CALIBRATION
+    file = model_folder(folders[0]) / CALIBRATION
     return file if file.is_file() else None
 
 
@@ -113,7 +139,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def save_model(
-    folder: Path, detectors: Mapping[Detector, Calibration], manifest: Manifest, joint: Calibration | None
+    folder: Path,
+    detectors: Mapping[Detector, Calibration],
+    manifest: Manifest,
+    joint: Calibration | None,
+    memories: Mapping[str, Mapping[str, NDArray[Any]]],
 ) -> None:
     """Write a whole model folder, then put it in place of what was there: a reader sees the old or the new one."""
     fresh = folder.with_name(f".{folder.name}.new")
@@ -124,7 +154,12 @@ def save_model(
         calibration.save(fresh / detector.name / CALIBRATION)
     if joint is not None:
         joint.save(fresh / CALIBRATION)
+    named = {f"{site}{_OF_SITE}{name}": part for site, parts in memories.items() for name, part in parts.items()}
+    save_file(named, fresh / MEMORY)
     (fresh / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=2, sort_keys=True) + "\n")
+    mode = (fresh / MANIFEST).stat().st_mode & 0o777
+    for file in fresh.rglob("*.safetensors"):  # the library writes 0600; a service is often another user
+        file.chmod(mode)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -142,7 +177,8 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def _model_folder(folder: Path) -> Path:
+def model_folder(folder: Path) -> Path:
+    """Return `folder`, or the one model folder in it; raises ArtifactError."""
     if (folder / MANIFEST).is_file():
         return folder
     inside = sorted(file.parent for file in folder.glob(f"*/{MANIFEST}"))

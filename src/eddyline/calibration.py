@@ -1,10 +1,14 @@
-"""A detector's raw score to a conformal p-value: the share of held-out benign flows that look at least as strange."""
+"""A raw score to a p-value: the share of held-out benign flows, and of their pair-minutes, that look as strange.
+
+Flows between the same two hosts in the same minute are strange together, so the evidence behind a small p is the number
+of pair-minutes, not of flows. Both are kept, and p claims no more than they support.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,64 +18,126 @@ from safetensors.numpy import load_file, save_file
 from eddyline.combine import Floats
 from eddyline.errors import ArtifactError, ConfigError
 
-LIMIT: Final = 200_000  # scores kept; beyond it the ordinary ones are thinned, the strangest 20,000 never
+LIMIT: Final = 40_000  # scores kept; beyond it the ordinary ones are thinned, the strangest 20,000 never
+ENOUGH: Final = 1_000  # pair-minutes below which p <= 1e-3 rests on extrapolation
+WITHIN: Final = 3.0  # the promise: p <= a happens to no more than WITHIN * a of benign pair-minutes
 _TAIL: Final = 20_000
+_TOP: Final = 0.02  # share of the scores, at least 20, that the tail is fitted on
+_LEAST: Final = 20
+_SMALLEST: Final = 1e-30  # p is never 0: its logarithm is added up
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """How many of n observations are at least as large as a value.
+
+    Args:
+        values: distinct, ascending, float32 (K,).
+        at_least: how many observations exceed `values[k - 1]` (all of them for k = 0), int64 (K,).
+    """
+
+    values: NDArray[np.float32]
+    at_least: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, observed: NDArray[np.float32]) -> Self:
+        """Count `observed` (n,), in any order."""
+        values, counts = np.unique(np.asarray(observed, np.float32), return_counts=True)
+        at_least = counts[::-1].cumsum()[::-1].astype(np.int64)
+        if len(values) > LIMIT:
+            last = len(values) - 1
+            kept = np.unique(np.r_[np.linspace(0, last, LIMIT - _TAIL).astype(np.int64), last - np.arange(_TAIL)])
+            # Whoever falls into a thinned gap counts all of it as stranger: p errs upwards, never downwards.
+            at_least, values = at_least[np.r_[0, kept[:-1] + 1]], values[kept]
+        return cls(values, at_least)
+
+    @property
+    def n(self) -> int:
+        """Observations."""
+        return int(self.at_least[0])
+
+    def count(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
+        """How many observations are at least as large as each value, (E,)."""
+        place = np.searchsorted(self.values, np.asarray(values, np.float32), side="left")
+        return np.append(self.at_least, 0)[place]
+
+    def share(self, values: NDArray[np.float32]) -> Floats:
+        """(1 + count) / (n + 1), in (0, 1]: the conformal p-value of each value."""
+        return np.asarray((1.0 + self.count(values)) / (self.n + 1.0), np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
     """Raw scores of benign flows that the detector was not trained on.
 
-    If a new benign flow is exchangeable with them, P(p <= a) <= a for every a (Vovk, Gammerman & Shafer 2005, ch. 2);
-    a network that changes is not, which is why what a threshold achieves is measured and shown.
+    If a new benign flow is exchangeable with them, P(p <= a) <= a for every a (Vovk, Gammerman & Shafer 2005, ch. 2).
+    Beyond the strangest of them p falls as exp(-(excess) / scale), with the scale of the strangest 2 % (Hill 1975), and
+    scale is never below `least`: a score that counts surprises in nats makes p fall by a factor e per nat at most.
 
     Args:
-        scores: distinct scores, ascending, float32 (K,).
-        at_least: how many of the n flows score more than `scores[k - 1]` (all of them for k = 0), int64 (K,).
+        flows: all scores. pairs: the highest score of each pair-minute.
+        scale: of the tail, score units.
     """
 
-    scores: NDArray[np.float32]
-    at_least: NDArray[np.int64]
+    flows: Ranks
+    pairs: Ranks
+    scale: float
 
     @classmethod
-    def of(cls, raw: NDArray[np.float32]) -> Calibration:
-        """Calibrate on `raw` (n,): scores of held-out benign flows in any order. Raises ConfigError if empty or NaN."""
+    def of(cls, raw: NDArray[np.float32], pair_minutes: NDArray[np.int64] | None = None, least: float = 0.0) -> Self:
+        """Calibrate on `raw` (n,), scores of held-out benign flows in any order.
+
+        Args:
+            raw: scores.
+            pair_minutes: which pair and window each flow belongs to, (n,); without it every flow stands alone.
+            least: smallest scale of the tail, score units.
+
+        Raises:
+            ConfigError: no scores, or one that is not finite.
+        """
         if not len(raw):
             raise ConfigError(
                 "calibration: no benign flow is left to calibrate on; give `eddyline train` a longer source"
             )
         if not np.isfinite(raw).all():
             raise ConfigError(f"calibration: {int((~np.isfinite(raw)).sum())} of {len(raw)} scores are not finite")
-        scores, counts = np.unique(np.asarray(raw, np.float32), return_counts=True)
-        at_least = counts[::-1].cumsum()[::-1].astype(np.int64)
-        if len(scores) > LIMIT:
-            last = len(scores) - 1
-            kept = np.unique(np.r_[np.linspace(0, last, LIMIT - _TAIL).astype(np.int64), last - np.arange(_TAIL)])
-            # Whoever falls into a thinned gap counts all of it as stranger: p errs upwards, never downwards.
-            at_least = at_least[np.r_[0, kept[:-1] + 1]]
-            scores = scores[kept]
-        return cls(scores, at_least)
-
-    @property
-    def flows(self) -> int:
-        """How many benign flows n stand behind it; p never goes below 1 / (n + 1)."""
-        return int(self.at_least[0])
+        raw = np.asarray(raw, np.float32)
+        _, group = np.unique(np.arange(len(raw)) if pair_minutes is None else pair_minutes, return_inverse=True)
+        highest = np.full(group.max() + 1, -np.inf, np.float32)
+        np.maximum.at(highest, group, raw)
+        top = np.sort(raw)[-max(_LEAST, round(_TOP * len(raw))) :].astype(np.float64)
+        scale = max(float((top - top[0]).mean()), least, float(np.finfo(np.float32).tiny))
+        return cls(Ranks.of(raw), Ranks.of(highest), scale)
 
     def p(self, raw: NDArray[np.float32]) -> Floats:
-        """Conformal p-values (E,) of raw scores (E,): (1 + number of benign scores >= raw) / (n + 1), in (0, 1]."""
-        place = np.searchsorted(self.scores, np.asarray(raw, np.float32), side="left")
-        beyond = np.append(self.at_least, 0)[place]
-        return np.asarray((1.0 + beyond) / (self.flows + 1.0), np.float64)
+        """p-values (E,) of raw scores (E,), in (0, 1].
+
+        What flows say, and no less than the share of pair-minutes / WITHIN, where there are ENOUGH of those to say it.
+        """
+        beyond = np.maximum(np.asarray(raw, np.float64) - float(self.flows.values[-1]), 0.0)
+        left = np.exp(-beyond / self.scale)
+        share = self.flows.share(raw)
+        if self.pairs.n >= ENOUGH:
+            share = np.maximum(share, self.pairs.share(raw) / WITHIN)
+        return np.asarray(np.maximum(share * left, _SMALLEST), np.float64)
 
     def save(self, file: Path) -> None:
         """Write one safetensors file."""
-        save_file({"scores": self.scores, "at_least": self.at_least}, file)
+        save_file(
+            {
+                "scores": self.flows.values, "at_least": self.flows.at_least,
+                "pair_scores": self.pairs.values, "pairs_at_least": self.pairs.at_least,
+                "scale": np.array([self.scale]),
+            },
+            file,
+        )  # fmt: skip
 
     @classmethod
-    def load(cls, file: Path) -> Calibration:
+    def load(cls, file: Path) -> Self:
         """Read it back; raises ArtifactError that names the file."""
         try:
-            tensors = load_file(file)
-            return cls(tensors["scores"], tensors["at_least"])
+            parts: dict[str, NDArray[Any]] = load_file(file)
+            flows = Ranks(parts["scores"], parts["at_least"])
+            return cls(flows, Ranks(parts["pair_scores"], parts["pairs_at_least"]), float(parts["scale"][0]))
         except (OSError, KeyError, SafetensorError) as error:
             raise ArtifactError(f"calibration: `{file}` cannot be read ({error}); run `eddyline calibrate`") from error

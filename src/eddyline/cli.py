@@ -17,13 +17,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from eddyline import __version__, commands
-from eddyline.config import CalibrateSettings, RunSettings, SimulateSettings, TrainSettings, load
+from eddyline.config import CalibrateSettings, EvaluateSettings, RunSettings, SimulateSettings, TrainSettings, load
 from eddyline.errors import ConfigError, EddylineError
 
 _SETTINGS: Final[dict[str, tuple[type[Any], Callable[[Any], None]]]] = {
     "run": (RunSettings, commands.run),
     "train": (TrainSettings, commands.train),
     "calibrate": (CalibrateSettings, commands.calibrate),
+    "evaluate": (EvaluateSettings, commands.evaluate),
     "simulate": (SimulateSettings, commands.simulate),
 }
 
@@ -77,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     demo = verbs.add_parser(
         "demo", help="live NetFlow v9 with attacks, scored", description="The main job, end to end."
     )
-    demo.add_argument("--seconds", type=float, default=60.0, help="seconds; 0 = until Ctrl-C [60]")
+    demo.add_argument("--seconds", type=_seconds, metavar="X", default=60.0, help="seconds; 0 = until Ctrl-C [60]")
     demo.add_argument("--port", type=int, default=2055, help="UDP port on 127.0.0.1 [2055]")
     demo.set_defaults(command_=lambda parsed: commands.demo(parsed["seconds"], parsed["port"]))
     return top
@@ -101,11 +102,18 @@ def _add(verb: argparse.ArgumentParser, kind: type[BaseModel], prefix: str) -> N
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             _add(verb, field.annotation, f"{prefix}{name}.")
             continue
-        flag = f"--{prefix}{name}".replace("_", "-")
+        flag = f"--{prefix}{name}".rstrip("_").replace("_", "-")  # `from_` is the key, for Python keeps `from`
         many: dict[str, Any] = {"nargs": "+", "action": "extend"} if get_origin(field.annotation) is list else {}
         choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
         shown = "{" + ",".join(choices) + "}" if choices else _metavar(field)
         verb.add_argument(flag, dest=prefix + name, metavar=shown, default=None, help=_help(field), **many)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(text)
+    return seconds
 
 
 def _metavar(field: FieldInfo) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,9 @@ from eddyline.windows import Window
 Floats: TypeAlias = NDArray[np.float64]
 Method: TypeAlias = Literal["half_cauchy", "fisher"]
 
-SCORED_COLUMNS: Final = ("window_start", "window_end", "window_part", "late", "p", "score", "alert_id", "model")
+SCORED_COLUMNS: Final = (
+    "window_start", "window_end", "window_part", "late", "p", "score", "lambda", "h", "alert_id", "model",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class ScoredFlows:
         by_detector: per detector the conformal p-value, float64 (E,), in (0, 1].
         p: the combined p-value, float64 (E,).
         model: fingerprint of the model that scored.
+        factor: what drift multiplied the window's p-values by. custom: what the pair's custom raised them to, (E,).
+        graph: the window as the detectors saw it, for explanations; not kept once alerts are made.
         alert_id: id of the alert a flow belongs to, or null; None before alerting.
     """
 
@@ -38,6 +42,9 @@ class ScoredFlows:
     p: Floats
     model: str
     alert_id: pa.Array | None = None
+    factor: float = 1.0
+    custom: Floats | None = None
+    graph: Any = None
 
     def __post_init__(self) -> None:
         lengths = {name: values.shape for name, values in self.raw.items()}
@@ -62,6 +69,8 @@ class ScoredFlows:
             **{f"p_{name}": pa.array(values.astype(np.float32)) for name, values in self.by_detector.items()},
             "p": pa.array(p),
             "score": pa.array(np.float32(1) - p),
+            "lambda": _repeat(self.factor, pa.float32(), rows),
+            "h": pa.array(np.zeros(rows, np.float32) if self.custom is None else self.custom.astype(np.float32)),
             "alert_id": pa.nulls(rows, pa.utf8()) if self.alert_id is None else self.alert_id,
             "model": pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([self.model])),
         }
@@ -71,7 +80,7 @@ class ScoredFlows:
         return table
 
 
-def _repeat(value: int | bool | None, type_: pa.DataType, rows: int) -> pa.Array:
+def _repeat(value: float | bool | None, type_: pa.DataType, rows: int) -> pa.Array:
     return pa.repeat(pa.scalar(value, type_), rows)
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from eddyline import training
 from eddyline.artifacts import fingerprint, read_manifest
-from eddyline.config import CalibrateSettings, RunSettings, SimulateSettings, TrainSettings
+from eddyline.config import CalibrateSettings, EvaluateSettings, RunSettings, SimulateSettings, TrainSettings
 from eddyline.metrics import Counts
 from eddyline.runtimes import load_runtime, use_threads
 from eddyline.training import Report
@@ -51,9 +51,21 @@ def calibrate(settings: CalibrateSettings) -> None:
     with progress() as report:
         manifest = training.calibrate(settings, report)
     for name, flows in manifest.detectors.items():
-        Console(stderr=True).print(
-            f"{name}: calibrated on {flows:,} benign flows; p never goes below {1 / (flows + 1):.1e}"
-        )
+        minutes = manifest.pair_minutes[name]
+        Console(stderr=True).print(f"{name}: calibrated on {flows:,} benign flows in {minutes:,} pair-minutes")
+
+
+def evaluate(settings: EvaluateSettings) -> None:
+    """Judge models on labelled flows and say the headline; the rest is in the folder."""
+    from eddyline.evaluation.evaluate import evaluate as judged  # its libraries are an extra
+    from eddyline.evaluation.report import headline
+
+    with progress() as report:
+        rows = judged(settings, report)
+    console = Console(stderr=True)
+    for line in headline(rows):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"table and pictures: {settings.out}", highlight=False)
 
 
 def simulate(settings: SimulateSettings) -> None:
@@ -61,8 +73,9 @@ def simulate(settings: SimulateSettings) -> None:
     from eddyline.simulation import export  # the simulator is not needed to run the service
 
     with stop_on_signals() as stop, progress() as report:
-        flows = export(settings, stop, report)
-    Console(stderr=True).print(f"{flows:,} flows written to {settings.sink}", highlight=False)
+        sent, taken = export(settings, stop, report)
+    rest = f"; {taken - sent:,} cannot be said in this version of NetFlow" if sent < taken else ""
+    Console(stderr=True).print(f"{sent:,} flows written to {settings.sink}{rest}", highlight=False, soft_wrap=True)
 
 
 def show(folder: Path) -> None:
@@ -72,7 +85,8 @@ def show(folder: Path) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     for name, flows in manifest.detectors.items():
-        table.add_row("detector", f"{name}: calibrated on {flows:,} benign flows, p >= {1 / (flows + 1):.1e}")
+        minutes = manifest.pair_minutes[name]
+        table.add_row("detector", f"{name}: calibrated on {flows:,} benign flows in {minutes:,} pair-minutes")
     for part in ("windows", "training", "metrics", "libraries"):
         for key, value in getattr(manifest, part).items():
             table.add_row(f"{part}.{key}", f"{value:.4g}" if isinstance(value, float) else str(value))

@@ -6,6 +6,8 @@ Ends are URLs; what a scheme offers stands in the file of that source or sink.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar, cast
 
@@ -57,6 +59,14 @@ class WindowConfig(BaseModel):
             self.by, round(self.length_s * 1e6), round(self.lateness_s * 1e6), self.max_flows, self.count
         )
 
+    def unlike(self, trained: Mapping[str, float | int | str]) -> Iterator[str]:
+        """Say which settings that change what a window holds differ from those a model was trained with."""
+        for key in ("by", "length_s", "count"):
+            ours, theirs = getattr(self, key), trained.get(key)
+            if theirs is not None and theirs != ours:
+                flag = f"--windows.{key.replace('_', '-')}"
+                yield f"`{flag}` is {ours}, the model was trained with {theirs}: its p-values are not valid here"
+
 
 class AlertConfig(BaseModel):
     """What is worth telling a person."""
@@ -64,6 +74,9 @@ class AlertConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     p: float = Field(1e-3, gt=0, lt=1, description="flows with a p-value at or below it may become alerts")
+    lone: float = Field(
+        30.0, ge=1, description="how many times stranger than that a single flow must be to be an alert"
+    )
     per_hour: int = Field(10, ge=0, description="new alerts per hour of event time")
     per_day: int = Field(20, ge=0, description="new alerts per day of event time")
     services: int = Field(4, ge=1, description="services of one host in a window beyond which they are one alert")
@@ -85,7 +98,6 @@ class Settings(BaseSettings):
     threads: int = Field(
         1, ge=0, le=1024, description="CPU threads for the model, 0 = all cores; more than 1 pays only on idle cores"
     )
-    log: Literal["info", "debug"] = Field("info", description="how much is said on standard error")
 
 
 class RunSettings(Settings):
@@ -96,7 +108,8 @@ class RunSettings(Settings):
     )
     sink: Several[str] = Field(["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out")
     runtime: Literal["embedded"] = Field("embedded", description="where the path runs")
-    combine: Literal["half_cauchy", "fisher"] = Field("half_cauchy", description="how several detectors become one p")
+    combine: Literal["fisher", "half_cauchy"] = Field("fisher", description="how several detectors become one p")
+    habits: Literal["causal", "frozen"] = Field("causal", description="learn habits while running, or keep the model's")
     alerts: AlertConfig = AlertConfig()
     queue: int = Field(4, ge=1, description="batches that may wait between reading, scoring and writing")
     flush_flows: int = Field(100_000, ge=1, description="flows after which sinks write and the source commits")
@@ -107,12 +120,15 @@ class TrainSettings(Settings):
     """`eddyline train`: fit on benign rows only, calibrate on the later part, save one model folder."""
 
     model: Path = Field(description="folder to write; an interrupted training in it is resumed")
-    detector: Several[str] = Field(["gae"], min_length=1, description="detectors to train")
+    detector: Several[str] = Field(["habits"], min_length=1, description="detectors to train")
     recipe: Literal["eddyline", "published"] = Field("eddyline", description="how the guided GAE is trained")
     until: str | None = Field(None, description="use flows up to this time only, ISO 8601, e.g. 2026-01-31T00:00:00Z")
     calibrate: float = Field(0.3, gt=0, lt=1, description="share of the windows, the last ones, kept for calibration")
-    epochs: int = Field(30, ge=1, description="passes over the training windows")
+    epochs: int = Field(30, ge=1, description="passes over (a draw of) the training windows")
     patience: int = Field(6, ge=1, description="epochs without improvement after which training stops")
+    windows_per_epoch: int = Field(
+        256, ge=1, description="training windows drawn for each pass, so that time is bounded"
+    )
     batch: int = Field(8, ge=1, description="windows per optimiser step")
     learning_rate: float = Field(0.003, gt=0, description="peak learning rate of AdamW")
     hidden: int | None = Field(None, ge=1, description="width of the guided GAE; the recipe's own when not given")
@@ -133,6 +149,23 @@ class CalibrateSettings(Settings):
         return out
 
 
+class EvaluateSettings(Settings):
+    """`eddyline evaluate`: judge models on labelled flows, beside simpler scorers; a table, JSON and pictures."""
+
+    model: Several[Path] = Field(
+        default_factory=lambda: [default_model()], min_length=1, description="model folders, each judged by itself"
+    )
+    out: Path = Field(description="folder to write evaluation.md, evaluation.json and the pictures to")
+    from_: str | None = Field(
+        None, description="judge flows from this time on, ISO 8601; a Parquet file with a column `part` is judged by "
+        "it: 0 train, 1 calibrate, 2 judge, 3 only stream",
+    )  # fmt: skip
+    baselines: Literal["all", "none"] = Field(
+        "all", description="scorers to compare with, which learn from the benign flows before those judged"
+    )
+    seed: int = Field(0, ge=0, description="seed of the baselines and of the intervals")
+
+
 class SimulateSettings(BaseSettings):
     """`eddyline simulate`: write the labelled network to a file or export it as NetFlow."""
 
@@ -150,6 +183,7 @@ class SimulateSettings(BaseSettings):
 
 def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
     """Read settings of `kind`; raises ConfigError with one line per call: the key, the value and the remedy."""
+    _check_variables()
     if file is not None and not file.is_file():
         raise ConfigError(f"config: no file `{file}`; give an existing YAML file to --config")
 
@@ -169,6 +203,19 @@ def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
     except (yaml.YAMLError, SettingsError, ValueError, TypeError) as error:
         where = f"`{file}` is not YAML of keys and values" if file else "environment"
         raise ConfigError(f"config: {where}: {' '.join(str(error).split())}") from error
+
+
+def _check_variables() -> None:
+    """Pydantic never sees a variable whose first key no setting has; a variable of another command is no mistake."""
+    kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings)
+    known = {key for kind in kinds for key in kind.model_fields}
+    for name in sorted(os.environ):
+        prefix, _, rest = name.lower().partition("_")
+        if prefix == "eddyline" and rest.partition("__")[0] not in known:
+            raise ConfigError(
+                f"config: unknown environment variable `{name}`; unset it, or name one of "
+                f"{', '.join(f'EDDYLINE_{key.upper()}' for key in sorted(known))}"
+            )
 
 
 def _one_line(error: ValidationError, kind: type[BaseSettings]) -> str:

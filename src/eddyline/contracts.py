@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import pyarrow as pa
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eddyline.alerts import Alert
@@ -25,7 +26,12 @@ class Source(Protocol):
     Iterating blocks at most about a second: an idle live source yields an empty batch with its clock, so windows can
     close. A record that cannot be read goes into `FlowBatch.rejected` and never raises; a source that cannot go on
     raises SourceError.
+
+    Args:
+        resumes: whether a restart goes on after the last commit; only then are memories copied for it.
     """
+
+    resumes: bool
 
     def __iter__(self) -> Iterator[FlowBatch]:
         """Batches in arrival order; ends when the source does."""
@@ -37,6 +43,16 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Stop and release. May be called from another thread to end a blocked iteration; twice is once."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """What a source may offer besides: totals of what went wrong on the way to it."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Totals so far by name, such as `missing_datagrams`; a name that never happened is absent."""
         ...
 
 
@@ -79,14 +95,18 @@ class Model:
         joint: calibration of the combined statistic, where several detectors share held-out flows.
         method: how several detectors are combined.
         device: torch device that graphs are built on.
+        memories: what each site's memory was when the model was saved, as named arrays.
+        frozen: never learn, score everything with those memories.
     """
 
     fingerprint: str
     detectors: Sequence[Detector]
     calibrations: Mapping[str, Calibration]
     joint: Calibration | None = None
-    method: Method = "half_cauchy"
+    method: Method = "fisher"
     device: str = "cpu"
+    memories: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    frozen: bool = False
 
 
 class Sink(Protocol):

@@ -33,7 +33,7 @@ from eddyline.runtimes import load_runtime
 from eddyline.sources.simulate import Campaign, open_simulate
 
 SPEED: Final = 60  # simulated seconds per second: one window a second
-ALERTS: Final = AlertConfig(p=1e-4, per_hour=20, per_day=200)
+ALERTS: Final = AlertConfig(per_hour=30, per_day=300)
 _NETWORK: Final = "hosts=300&seed=7"  # the network that `artifacts/gae` was trained on, on another day
 _DAY: Final = "traffic=3&start=2026-01-06T10:00:00Z"
 _SLACK_US: Final = 1_000_000  # exported times are whole milliseconds, so a campaign's edges get a second
@@ -71,7 +71,8 @@ def run_demo(
     """
     shutil.rmtree(out, ignore_errors=True)
     sinks = ["stdout:", f"file://{out}"]
-    flags = {"source": f"netflow://127.0.0.1:{port}", "sink": sinks, "alerts": ALERTS.model_dump(), "flush_s": 1.0}
+    source = f"netflow://127.0.0.1:{port}?times=exporter"  # a simulated day need not lie before today
+    flags = {"source": source, "sink": sinks, "alerts": ALERTS.model_dump(), "flush_s": 1.0}
     settings = load(RunSettings, flags)
     with _Exporter(round(seconds * SPEED), port, stop) as exporter:
 

@@ -110,6 +110,20 @@ class FlowBatch:
         return int(self.table.num_rows)
 
 
+EDGE_FEATURES: Final[Mapping[str, str]] = {
+    "bytes": "B",
+    "packets": "packets",
+    "rev_bytes": "B",
+    "rev_packets": "packets",
+    "duration_us": "us",
+    "src_port": "",
+    "dst_port": "",
+    "proto": "",
+    "tcp_flags": "",
+    "rev_tcp_flags": "",
+}  # column of FLOW_SCHEMA and its unit, in the order of `FlowGraph.edge_features`
+
+
 def check_flows(table: pa.Table) -> None:
     """Raise ConfigError unless `table` has BATCH_SCHEMA first, in order, and only optional columns after."""
     names = table.schema.names

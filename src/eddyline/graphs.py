@@ -7,10 +7,10 @@ device the columns never come back to the host; both paths give the same graph, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,24 +20,13 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from eddyline.errors import ConfigError
-from eddyline.flows import LABEL_COLUMNS
+from eddyline.flows import EDGE_FEATURES, LABEL_COLUMNS
+from eddyline.habits.conversations import Conversations, conversations
+from eddyline.habits.reading import HabitColumns
+from eddyline.hashing import group
 from eddyline.windows import Window
 
-EDGE_FEATURES: Final[Mapping[str, str]] = {
-    "bytes": "B",
-    "packets": "packets",
-    "rev_bytes": "B",
-    "rev_packets": "packets",
-    "duration_us": "us",
-    "src_port": "",
-    "dst_port": "",
-    "proto": "",
-    "tcp_flags": "",
-    "rev_tcp_flags": "",
-}  # column of FLOW_SCHEMA and its unit, in the order of `FlowGraph.edge_features`
-
 Codes: TypeAlias = NDArray[np.int32]
-_DENSE_PAIRS: Final = 1 << 24  # up to so many possible pairs, a table finds the distinct ones without hashing
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +38,16 @@ class FlowGraph:
         hosts: address text of host v, utf8 (V,), senders first, in order of first appearance.
         edge_index: source row, target row, int64 in [0, V). Shape (2, E).
         edge_features: raw, unscaled, float32 (E, F), columns named by EDGE_FEATURES, NaN where the source has none.
+        habits: what the site's memory says of this window; None where no memory was asked.
     """
 
     window: Window
     hosts: pa.Array
     edge_index: Tensor
     edge_features: Tensor
+    habits: HabitColumns | None = None
     _pairs: list[tuple[Tensor, Tensor]] = field(default_factory=list, repr=False)
+    _conversations: list[Conversations] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return int(self.edge_index.shape[1])
@@ -66,9 +58,25 @@ class FlowGraph:
             self._pairs.append(distinct_pairs(self.edge_index, len(self.hosts)))
         return self._pairs[0]
 
+    def conversations(self) -> Conversations:
+        """Group the flows that are alike and count what every host does; computed once."""
+        if not self._conversations:
+            pairs, pair_of_edge = (part.cpu().numpy() for part in self.pairs())
+            columns = self.edge_features.T.cpu().numpy()
+            named = dict(zip(EDGE_FEATURES, columns, strict=True))
+            self._conversations.append(conversations(pairs, pair_of_edge, named, self.hosts))
+        return self._conversations[0]
+
     def feature(self, name: str) -> Tensor:
         """One column of `edge_features`, float32 (E,), NaN where unknown."""
         return self.edge_features[:, list(EDGE_FEATURES).index(name)]
+
+
+def columns_of(graph: FlowGraph) -> HabitColumns:
+    """What the memory says of a graph's window; raises ValueError where no memory was asked."""
+    if graph.habits is None:
+        raise ValueError("graph: it carries no habit columns; build it with `scoring.remembered`")
+    return graph.habits
 
 
 def build_graph(window: Window, device: str = "cpu") -> FlowGraph:
@@ -151,23 +159,8 @@ def distinct_pairs(edge_index: Tensor, hosts: int) -> tuple[Tensor, Tensor]:
     keys = edge_index[0] * hosts + edge_index[1]
     if edge_index.is_cuda:
         return _pairs_by_sorting(edge_index, keys)
-    if hosts * hosts <= max(_DENSE_PAIRS, 1):
-        first, pair_of_edge = _pairs_by_table(keys.numpy(), hosts * hosts)
-    else:
-        encoded = pa.array(keys.numpy()).dictionary_encode()  # a hash table: sorting would cost three times as much
-        pair_of_edge = encoded.indices.to_numpy().astype(np.int64)
-        kept = encoded.dictionary.to_numpy()
-        return torch.from_numpy(np.stack([kept // hosts, kept % hosts])), torch.from_numpy(pair_of_edge)
+    pair_of_edge, first = group(keys.numpy().view(np.uint64))
     return edge_index[:, torch.from_numpy(first)], torch.from_numpy(pair_of_edge)
-
-
-def _pairs_by_table(keys: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    first_edge = np.empty(size, np.int64)  # only the entries written next are ever read
-    first_edge[keys[::-1]] = np.arange(len(keys) - 1, -1, -1)  # the last write wins, and that is the first edge
-    opens = first_edge[keys] == np.arange(len(keys))
-    first = np.flatnonzero(opens)
-    place = np.cumsum(opens) - 1
-    return first, place[first_edge[keys]]
 
 
 def _pairs_by_sorting(edge_index: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:

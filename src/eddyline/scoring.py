@@ -2,76 +2,124 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from eddyline.alerts import Ints
 from eddyline.combine import Floats, ScoredFlows, combine
 from eddyline.contracts import Detector, Model
+from eddyline.drift import ALPHA, Drift
 from eddyline.explanations import Explanation
-from eddyline.graphs import FlowGraph, build_graph
-from eddyline.habits import LAG, Habits, update
+from eddyline.graphs import FlowGraph, build_graph, columns_of
+from eddyline.habits import Habits
 from eddyline.windows import Window
 
+_SOURCES = 10.0  # active sources a window, where no calibration has counted them
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Memory:
-    """What a site remembers between windows. A value: it travels with the commit position.
+    """What a site remembers between windows; it travels with the commit position.
+
+    `score_window` uses the memory passed in up and returns the one that lives on; `parts` copies it.
 
     Args:
-        habits: the habits after each of the last LAG + 1 windows, newest last. A window is scored with the oldest and
-            updates the newest, so a runtime may score window k while window k - 1 is still being finished.
+        habits: what is usual. drift: what keeps p honest.
+        frozen: learn nothing, score every window with the memory as it was saved.
     """
 
-    habits: tuple[Habits, ...] = (Habits(),) * (LAG + 1)
+    habits: Habits
+    drift: Drift
+    frozen: bool = False
 
-    def after(self, graph: FlowGraph, p: Floats) -> Memory:
-        """Return the memory once this window is scored."""
-        return Memory((*self.habits[1:], update(self.habits[-1], graph, p)))
+    @classmethod
+    def empty(cls) -> Self:
+        """Return the memory of a site never seen."""
+        return cls(Habits.empty(), Drift.empty(_SOURCES))
+
+    def parts(self) -> dict[str, NDArray[Any]]:
+        """Copy everything into named arrays that `Memory.of` reads back, bit for bit."""
+        both = {"habits": self.habits.parts(), "drift": self.drift.parts()}
+        return {f"{name}/{part}": values for name, found in both.items() for part, values in found.items()}
+
+    @classmethod
+    def of(cls, parts: Mapping[str, NDArray[Any]], frozen: bool = False) -> Self:
+        """Read `parts` back; raises KeyError where one is missing."""
+        habits, drift = (
+            {name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)}
+            for prefix in ("habits/", "drift/")
+        )
+        return cls(Habits.of(habits), Drift.of(drift), frozen)
+
+
+def memory_of(model: Model, site: str) -> Memory:
+    """Return what a model knows of a site when a service starts: what was saved with it, or nothing."""
+    parts = model.memories.get(site)
+    return replace(Memory.empty(), frozen=model.frozen) if parts is None else Memory.of(parts, model.frozen)
 
 
 def score_window(window: Window, memory: Memory, model: Model) -> tuple[ScoredFlows, Memory]:
-    """Score every flow of `window`; the windows of a site must come in order.
+    """Score every flow of `window`; the windows of a site must come in order. Uses `memory` up.
 
-    Pure: the same arguments give the same result in every runtime. Row order is sacred: element i of every output
-    belongs to row i of the window.
+    The same arguments give the same result in every runtime. Row order is sacred: element i of every output belongs to
+    row i of the window.
     """
-    graph = build_graph(window, model.device)
+    graph, now = remembered(window, memory.habits, model.device)
     raw = {detector.name: _raw(detector, graph) for detector in model.detectors}
     by_detector = {name: model.calibrations[name].p(scores) for name, scores in raw.items()}
-    p = combine(list(by_detector.values()), model.method)
+    p0 = combine(list(by_detector.values()), model.method)
     if model.joint is not None:
-        p = model.joint.p(strangeness(p))
-    return ScoredFlows(window, raw, by_detector, p, model.fingerprint), memory.after(graph, p)
+        p0 = model.joint.p(strangeness(p0))
+    columns, conversations = columns_of(graph), graph.conversations()
+    adjusted = memory.drift.adjust(p0, conversations, columns.known, now)
+    scored = ScoredFlows(
+        window, raw, by_detector, adjusted.p, model.fingerprint, factor=adjusted.factor, custom=adjusted.custom,
+        graph=graph,
+    )  # fmt: skip
+    if memory.frozen or (window.start_us is not None and now in memory.habits.taught):
+        return scored, memory
+    weight = (adjusted.p > ALPHA).astype(np.float64)
+    habits = memory.habits.after(conversations, columns, now, weight)
+    return scored, Memory(habits, memory.drift.after(p0, adjusted, conversations, now))
 
 
-def strangeness(p: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def remembered(window: Window, habits: Habits, device: str) -> tuple[FlowGraph, int]:
+    """Build the graph of a window with what `habits` say of it, and number the window."""
+    graph = build_graph(window, device)
+    # A late window spans several: it is numbered as what it came with.
+    now = habits.now if window.late else habits.number(window.start_us, window.end_us)
+    return replace(graph, habits=habits.read(graph.conversations(), now)), now
+
+
+def strangeness(p: Floats) -> NDArray[np.float32]:
     """-ln p, (E,): what a joint calibration sorts, with room for small p that 1 - p has not in float32."""
     return (-np.log(p)).astype(np.float32)
 
 
-def _raw(detector: Detector, graph: FlowGraph) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _raw(detector: Detector, graph: FlowGraph) -> NDArray[np.float32]:
     with torch.inference_mode():
         return detector.score(graph).to("cpu", torch.float32).numpy()
 
 
 def explain_flows(scored: ScoredFlows, model: Model, rows: Ints) -> Explanation:
-    """Reasons for the flows in `rows`, each from the detector that found it strangest. Builds the graph again.
+    """Reasons for the flows in `rows`, each from the detector that found it strangest.
 
     Args:
-        scored: a window that `model` scored.
+        scored: a window that `model` scored, its graph still with it.
         rows: rows of the window, int64 (K,); few, since every one costs about as much as scoring it ten times.
     """
-    graph = build_graph(scored.window, model.device)
     strangest = np.argmin(np.stack([scored.by_detector[detector.name][rows] for detector in model.detectors]), axis=0)
     parts = []
     with torch.inference_mode():
         for place, detector in enumerate(model.detectors):
             mine = rows[strangest == place]
             if len(mine):
-                parts.append(detector.explain(graph, torch.from_numpy(mine)))
+                parts.append(detector.explain(scored.graph, torch.from_numpy(mine)))
     return Explanation(*(sum((tuple(getattr(part, name)) for part in parts), ()) for name in _COLUMNS))
 
 

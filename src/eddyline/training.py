@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +26,19 @@ from eddyline.combine import combine
 from eddyline.config import CalibrateSettings, Settings, TrainSettings
 from eddyline.contracts import Detector
 from eddyline.errors import ConfigError
-from eddyline.graphs import FlowGraph, build_graph
-from eddyline.scoring import strangeness
+from eddyline.graphs import FlowGraph, columns_of
+from eddyline.scoring import Memory, remembered, strangeness
 from eddyline.sources import open_source
 from eddyline.windows import Window, Windower
 
+T = TypeVar("T")
 Report: TypeAlias = Callable[[str, int, int, str], None]  # what is being done, so much, of so much, in words
-RECIPES: Final = {"gae": "eddyline.detectors.gae.recipes:fit"}  # (train, held out, settings, checkpoint folder, report)
+RECIPES: Final = {
+    "habits": "eddyline.detectors.habits.recipe:fit",
+    "gae": "eddyline.detectors.gae.recipes:fit",
+}  # (train, held out, settings, checkpoint, report) to the detector, windows it can be calibrated on, metrics
+WARM: Final = 0.3  # share of the windows after which a memory knows enough to be judged
+_NATS: Final = 1.0  # least scale of the tail of a score that is a sum of surprises
 
 
 def train(settings: TrainSettings, report: Report) -> Manifest:
@@ -41,41 +47,104 @@ def train(settings: TrainSettings, report: Report) -> Manifest:
     if unknown:
         raise ConfigError(f"train: unknown detector `{unknown[0]}`; known are {', '.join(RECIPES)}")
     windows = benign_windows(settings, settings.until, report)
-    training, held_out = _split(windows, settings.calibrate)
-    graphs = [build_graph(window, settings.device) for window in training]
-    held = [build_graph(window, settings.device) for window in held_out]
+    graphs, memories = remember(windows, settings.device, report)
+    training, held = _split(graphs, settings.calibrate)
     checkpoint = settings.model.with_name(f".{settings.model.name}.checkpoint")
-    detectors: dict[Detector, Calibration] = {}
+    detectors: dict[Detector, Sequence[FlowGraph]] = {}
     metrics: dict[str, float] = {}
     for name in settings.detector:
         module, function = RECIPES[name].split(":")
         fit = getattr(importlib.import_module(module), function)
-        detector, measured = fit(graphs, held, settings, checkpoint / name, report)
-        detectors[detector] = Calibration.of(_scores(detector, held))
+        detector, fresh, measured = fit(training, held, settings, checkpoint / name, report)
+        detectors[detector] = fresh
         metrics |= {f"{name}_{key}": value for key, value in measured.items()}
-    manifest = _manifest(settings, windows, len(training), detectors, metrics)
-    save_model(settings.model, detectors, manifest, _joint(detectors, held))
+    calibrations, joint = _calibrated(detectors, report)
+    for memory in memories.values():
+        memory.drift.sources = _sources(held)
+    manifest = _manifest(settings, windows, len(training), calibrations, metrics)
+    save_model(settings.model, calibrations, manifest, joint, _parts(memories))
     _remove(checkpoint)
     return manifest
+
+
+def remember(windows: Sequence[Window], device: str, report: Report) -> tuple[list[FlowGraph], dict[str, Memory]]:
+    """Live through benign windows in time order: each as the memory saw it when it was new, and the memory after."""
+    memories: dict[str, Memory] = {}
+    taught: dict[str, set[int]] = {}
+    graphs = []
+    for number, window in enumerate(windows):
+        memory = memories.get(window.site) or Memory.empty()
+        graph, now = remembered(window, memory.habits, device)
+        graphs.append(graph)
+        habits = memory.habits.after(graph.conversations(), columns_of(graph), now, np.ones(len(window)))
+        if window.start_us is not None:
+            taught.setdefault(window.site, set()).add(now)
+        memories[window.site] = Memory(habits, memory.drift)
+        if number % 100 == 99 or number == len(windows) - 1:
+            report("learning habits", number + 1, len(windows), f"{number + 1:,} windows")
+    for site, memory in memories.items():
+        memory.habits.taught = frozenset(taught.get(site, ()))
+    return graphs, memories
+
+
+def _calibrated(
+    detectors: Mapping[Detector, Sequence[FlowGraph]], report: Report
+) -> tuple[dict[Detector, Calibration], Calibration | None]:
+    """Calibrate each detector on the windows that were new to it, and what they say together on those new to all."""
+    found: dict[Detector, Calibration] = {}
+    common = min(detectors.values(), key=len)
+    together = []
+    for detector, fresh in detectors.items():
+        report("calibrating", len(found) + 1, len(detectors), detector.name)
+        raw = [_scores(detector, [graph]) for graph in fresh]
+        least = _NATS if detector.name == "habits" else 0.0
+        found[detector] = Calibration.of(np.concatenate(raw), pair_minutes(fresh), least)
+        together.append(found[detector].p(np.concatenate(raw[-len(common) :])))
+    if len(detectors) < 2:
+        return found, None
+    return found, Calibration.of(strangeness(combine(together, "fisher")), pair_minutes(common), _NATS)
+
+
+def pair_minutes(graphs: Sequence[FlowGraph]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Number of the pair and window that each flow belongs to, over all flows of all graphs."""
+    numbers, first = [], 0
+    for graph in graphs:
+        pairs, of_edge = graph.pairs()
+        numbers.append(of_edge.cpu().numpy() + first)
+        first += pairs.shape[1]
+    return np.concatenate(numbers)
+
+
+def _sources(graphs: Sequence[FlowGraph]) -> float:
+    """Mean number of sources in a window."""
+    return float(np.mean([len(np.unique(graph.conversations().source)) for graph in graphs]))
+
+
+def _parts(memories: Mapping[str, Memory]) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+    return {site: memory.parts() for site, memory in memories.items()}
 
 
 def calibrate(settings: CalibrateSettings, report: Report) -> Manifest:
     """Keep the weights of `settings.model`, calibrate on every benign window of the source, write `settings.out`."""
     model = load_models([settings.model], settings.device)
     windows = benign_windows(settings, None, report)
-    graphs = [build_graph(window, settings.device) for window in windows]
-    detectors = {detector: Calibration.of(_scores(detector, graphs)) for detector in model.detectors}
+    graphs, memories = remember(windows, settings.device, report)
+    fresh = graphs[min(round(WARM * len(graphs)), len(graphs) - 1) :]
+    detectors, joint = _calibrated(dict.fromkeys(model.detectors, fresh), report)
+    for memory in memories.values():
+        memory.drift.sources = _sources(fresh)
     old = read_manifest(settings.model)
     found = {"source": _name_of(settings.source), "rows": sum(map(len, windows)), "fingerprint": _fingerprint(windows)}
     manifest = old.model_copy(
         update={
-            "detectors": {detector.name: fitted.flows for detector, fitted in detectors.items()},
+            "detectors": {detector.name: fitted.flows.n for detector, fitted in detectors.items()},
+            "pair_minutes": {detector.name: fitted.pairs.n for detector, fitted in detectors.items()},
             "training": {**old.training, "recalibrated": found},
             "windows": settings.windows.model_dump(),
             "libraries": libraries(),
         }
     )
-    save_model(settings.out, detectors, manifest, _joint(detectors, graphs))
+    save_model(settings.out, detectors, manifest, joint, _parts(memories))
     return manifest
 
 
@@ -111,7 +180,7 @@ def _benign(window: Window) -> Window:
     return replace(window, flows=window.flows.filter(pc.fill_null(benign, True)))
 
 
-def _split(windows: Sequence[Window], share: float) -> tuple[Sequence[Window], Sequence[Window]]:
+def _split(windows: Sequence[T], share: float) -> tuple[Sequence[T], Sequence[T]]:
     if len(windows) < 2:
         raise ConfigError(
             "train: only one window with benign flows; give a longer source, or shorter windows with "
@@ -126,12 +195,6 @@ def _scores(detector: Detector, graphs: Sequence[FlowGraph]) -> np.ndarray[Any, 
         return np.concatenate([detector.score(graph).to("cpu", torch.float32).numpy() for graph in graphs])
 
 
-def _joint(detectors: dict[Detector, Calibration], graphs: Sequence[FlowGraph]) -> Calibration | None:
-    if len(detectors) < 2:
-        return None
-    return Calibration.of(strangeness(combine([fitted.p(_scores(one, graphs)) for one, fitted in detectors.items()])))
-
-
 def _manifest(
     settings: TrainSettings,
     windows: Sequence[Window],
@@ -141,10 +204,21 @@ def _manifest(
 ) -> Manifest:
     times = [window.start_us for window in windows if window.start_us is not None]
     recipe = settings.model_dump(
-        include={"recipe", "epochs", "patience", "batch", "learning_rate", "hidden", "seed", "calibrate"}
+        include={
+            "recipe",
+            "epochs",
+            "patience",
+            "windows_per_epoch",
+            "batch",
+            "learning_rate",
+            "hidden",
+            "seed",
+            "calibrate",
+        }
     )
     return Manifest(
-        detectors={detector.name: fitted.flows for detector, fitted in detectors.items()},
+        detectors={detector.name: fitted.flows.n for detector, fitted in detectors.items()},
+        pair_minutes={detector.name: fitted.pairs.n for detector, fitted in detectors.items()},
         windows=settings.windows.model_dump(),
         training={
             "source": _name_of(settings.source),

@@ -13,9 +13,12 @@ from eddyline.detectors import DETECTORS
 from eddyline.detectors.gae.detector import GaeDetector
 from eddyline.detectors.gae.features import Feature
 from eddyline.detectors.gae.model import Sizes
+from eddyline.detectors.habits.detector import HabitsDetector
 from eddyline.errors import ArtifactError
 from eddyline.flows import flow_table
-from eddyline.graphs import FlowGraph, build_graph
+from eddyline.graphs import FlowGraph, columns_of
+from eddyline.habits import Habits
+from eddyline.scoring import remembered
 from eddyline.windows import Window
 
 
@@ -27,10 +30,15 @@ def gae() -> GaeDetector:
     return detector
 
 
-FRESH = {"gae": gae}
+def habits() -> HabitsDetector:
+    return HabitsDetector.fit([graph(some_window(5_000, seed=seed)) for seed in (20, 21)])
 
 
-def some_window(flows: int = 60, seed: int = 0, hosts: int = 9) -> Window:
+FRESH = {"gae": gae, "habits": habits}
+MINUTE_US = 60_000_000
+
+
+def some_window(flows: int = 60, seed: int = 0, hosts: int = 9, minute: int = 10) -> Window:
     rng = np.random.default_rng(seed)
     names = [f"10.0.0.{i}" for i in range(hosts - 2)] + ["2001:db8::1", "fe80::2"]
     columns = {
@@ -42,11 +50,24 @@ def some_window(flows: int = 60, seed: int = 0, hosts: int = 9) -> Window:
         "duration_us": rng.integers(0, 10**7, flows),
         "label": rng.choice(["benign", "malicious"], flows).tolist(),
     }
-    return Window("default", 0, 60_000_000, 0, False, flow_table(columns, flows))
+    return Window("default", minute * MINUTE_US, (minute + 1) * MINUTE_US, 0, False, flow_table(columns, flows))
+
+
+def lived() -> Habits:
+    """The memory of a site after nine minutes."""
+    memory = Habits.empty()
+    for minute in range(1, 10):
+        window = some_window(seed=minute, minute=minute)
+        made, now = remembered(window, memory, "cpu")
+        memory = memory.after(made.conversations(), columns_of(made), now, np.ones(len(window)))
+    return memory
+
+
+MEMORY = lived()  # reading changes nothing
 
 
 def graph(window: Window) -> FlowGraph:
-    return build_graph(window)
+    return remembered(window, MEMORY, "cpu")[0]
 
 
 def score(detector: Detector, window: Window) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The embedded runtime: overlap, order, stopping, failing, committing."""
 
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,11 @@ from eddyline.contracts import Model
 from eddyline.errors import SinkError, SourceError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings
+from eddyline.scoring import Memory
+from eddyline.sources.netflow import NetflowSource
 from eddyline.windows import Commit, WindowSettings
 from tests.detectors.test_conformance import gae, score, some_window
+from tests.sources.netflow_bytes import data_set, v5, v5_record, v9
 from tests.test_windows import batch
 
 SETTINGS = WindowSettings(length_us=10_000_000, lateness_us=0)
@@ -35,6 +39,7 @@ class ListSource:
     batches: Sequence[FlowBatch]
     error: Exception | None = None
     endless: bool = False
+    resumes: bool = True
     commits: list[Commit] = field(default_factory=list)
     handed_out: int = 0
     closed: threading.Event = field(default_factory=threading.Event)
@@ -125,9 +130,16 @@ def test_a_commit_never_runs_ahead_of_the_sinks() -> None:
 def test_the_memory_of_each_site_travels_with_the_commit() -> None:
     source = ListSource(minutes(5))
     start(source, ListSink()).run()
-    memory = source.commits[-1].memories["a"]
-    assert memory.habits[-1].windows == 5
-    assert memory.habits[0].windows == 4  # the one a window is scored with lags behind
+    memory = Memory.of(source.commits[-1].memories["a"])
+    assert memory.habits.windows == 5
+    assert len(memory.habits.waiting) == 1  # the last window is not learned yet: what windows are scored with lags
+
+
+def test_no_memory_is_copied_for_a_source_that_does_not_resume() -> None:
+    source = ListSource(minutes(5), resumes=False)
+    start(source, ListSink()).run()
+    assert [commit.memories for commit in source.commits] == [{}] * len(source.commits)
+    assert source.commits[-1].position == 5
 
 
 def test_a_resumed_run_continues_memory_and_windows() -> None:
@@ -142,7 +154,7 @@ def test_a_resumed_run_continues_memory_and_windows() -> None:
     start(after, resumed, resume=commit).run()
     written = {w.window.start_us: w.p.tobytes() for w in [*crashed.written, *resumed.written]}
     assert written == {w.window.start_us: w.p.tobytes() for w in whole.written}
-    assert after.commits[-1].memories["a"].habits[-1].windows == 6
+    assert Memory.of(after.commits[-1].memories["a"]).habits.windows == 6
 
 
 def test_a_failing_sink_stops_the_run_and_nothing_after_it_is_committed() -> None:
@@ -195,6 +207,21 @@ def test_the_summary_says_what_happened() -> None:
     said = dict(start(ListSource(minutes(5)), ListSink()).run().summary())
     assert (said["flows"], said["windows"], said["late flows"]) == ("15", "5", "0")
     assert said["window close to sink"].startswith("p50 ")
+
+
+def test_what_the_source_counted_on_the_way_is_in_the_summary() -> None:
+    source = NetflowSource("127.0.0.1", 0, gather_datagrams=2)
+    record = v5_record("10.0.0.1", "10.0.0.2", 1, 53, 17, 1, 60, 1_000, 2_000)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        for raw in (v5([record]), v5([record], sequence=8), v9(data_set(256, bytes(12)))):
+            out.sendto(raw, ("127.0.0.1", source.port))
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    run = EmbeddedRun(source, model(), [ListSink()], SETTINGS, AlertSettings(), FlushSettings(), 2, stop)
+    said = dict(run.run().summary())
+    assert (said["sequence gaps"], said["missing flows"], said["unknown templates"]) == ("1", "7", "1")
+    assert list(said).count("flows") == 1
+    assert said["flows"] == "2"
 
 
 def test_scores_do_not_depend_on_how_the_stream_is_batched() -> None:

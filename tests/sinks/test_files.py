@@ -35,7 +35,8 @@ SCORED_V1 = pa.schema([
     *BATCH_SCHEMA,
     ("window_start", TIME), ("window_end", TIME), ("window_part", pa.int32()), ("late", pa.bool_()),
     ("raw_gae", pa.float32()), ("raw_habits", pa.float32()), ("p_gae", pa.float32()), ("p_habits", pa.float32()),
-    ("p", pa.float32()), ("score", pa.float32()), ("alert_id", pa.utf8()), ("model", TEXT),
+    ("p", pa.float32()), ("score", pa.float32()), ("lambda", pa.float32()), ("h", pa.float32()),
+    ("alert_id", pa.utf8()), ("model", TEXT),
 ])  # fmt: skip
 
 
@@ -503,6 +504,36 @@ def test_what_others_left_in_the_folder_is_refused_not_overwritten(
 def test_a_url_without_a_folder_or_with_options_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="give file://FOLDER"):
         open_sink(url)
+
+
+def test_a_collector_that_starts_again_within_a_window_keeps_its_first_half(tmp_path: Path) -> None:
+    def life(*windows: ScoredFlows) -> None:
+        with closing(open_sink(f"file://{tmp_path}", replays=False)) as sink:
+            for window in windows:
+                sink.write(window, [])
+                sink.flush()
+
+    life(scored(0, "a", "b"), scored(0, "c", part=1), scored(0, "d", late=True))
+    life(scored(0, "e"), scored(0, "f", part=1), scored(0, "g", late=True), scored(1, "h"))
+    life(scored(1, "i"))
+    table = pq.read_table(tmp_path / "flows")
+    part_of = dict(zip(table["src_addr"].to_pylist(), table["window_part"].to_pylist(), strict=True))
+    assert table.num_rows == 9
+    assert part_of == {"a": 0, "b": 0, "c": 1, "d": 0, "e": 2, "f": 3, "g": 1, "h": 0, "i": 1}
+
+
+def test_a_flood_of_bad_datagrams_stops_growing_the_file_and_is_counted(tmp_path: Path) -> None:
+    flood = rejected(*[("10.0.0.1", None, bytes(600))] * 10)
+    for left_out in (17, 20):
+        letters = alert_json.DeadLetters(alert_json.JsonLines(tmp_path / "a.jsonl"), most=2_000)
+        for _ in range(2):
+            letters.put(flood)
+            letters.flush()
+        letters.seal()
+        kept = lines(tmp_path / "a.jsonl")
+        assert kept[-1]["reason"].startswith(f"{left_out} more records were not kept")
+        assert [base64.b64decode(line["raw"]) for line in kept[:3]] == [bytes(600)] * 3
+    assert len(kept) == 3 + 2
 
 
 def test_relative_and_home_folders_are_found_and_stay_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

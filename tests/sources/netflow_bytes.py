@@ -47,8 +47,9 @@ def v5(
     engine: int = 0,
     nsecs: int = 0,
     sampling: int = 0,
+    secs: int = EXPORT_S,
 ) -> bytes:
-    head = struct.pack(">HHIIIIHH", 5, len(records), uptime, EXPORT_S, nsecs, sequence, engine, sampling)
+    head = struct.pack(">HHIIIIHH", 5, len(records), uptime, secs, nsecs, sequence, engine, sampling)
     return head + b"".join(records)
 
 

@@ -478,3 +478,23 @@ def test_a_parquet_set_written_as_quoted_csv_gives_the_same_flows(tmp_path: Path
     arrow_csv.write_csv(pq.read_table(path), tmp_path / "x.csv")
     (one,), (two,) = batches(path), batches(tmp_path / "x.csv")
     assert one.table.to_pylist() == two.table.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("ts", pa.array([1], pa.time64("us"))),
+        ("sport", pa.array([b"ab"], pa.binary(2))),
+        ("sbytes", pa.array([b"a"]).dictionary_encode()),
+        ("src", pa.array([["10.0.0.1"]])),
+        ("label", pa.array([{"a": 1}])),
+    ],
+    ids=["time", "fixed_size_binary", "dictionary_of_binary", "list", "struct"],
+)
+def test_a_column_of_a_type_that_no_flow_has_is_a_wrong_configuration(
+    tmp_path: Path, name: str, column: pa.Array
+) -> None:
+    columns = {"src": pa.array(["10.0.0.1"]), "dst": pa.array(["10.0.0.2"]), name: column}
+    pq.write_table(pa.table(columns), tmp_path / "odd.parquet")
+    with pytest.raises(ConfigError, match=f"column `{name}` is .*; give it as text, number or timestamp"):
+        list(open_file(f"file://{tmp_path}/odd.parquet?dialect=normalized"))

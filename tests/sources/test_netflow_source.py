@@ -12,7 +12,8 @@ import pytest
 
 from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
-from eddyline.sources.netflow import DEFAULT_PORT, NetflowSource, open_netflow
+from eddyline.sources.netflow import DEFAULT_PORT, Decoder, NetflowSource, open_netflow
+from eddyline.windows import Windower, WindowSettings
 from tests.sources.netflow_bytes import data_set, template_set, v5, v5_record, v9
 
 NOW_US = 1_700_000_123_000_000
@@ -147,6 +148,27 @@ def test_the_url_says_everything() -> None:
     assert DEFAULT_PORT == 2055
 
 
+def test_a_clock_that_is_years_ahead_makes_nobody_else_late() -> None:
+    def second(i: int, secs: int, origin: str = "10.0.0.9") -> tuple[str, bytes]:
+        return origin, v5([v5_record("10.0.0.1", "10.0.0.2", i, 53, 17, 1, 60, 95_000, 100_000)], secs=secs)
+
+    decoder, windower = Decoder(checked=True), Windower(WindowSettings())
+    late, scored, now_s = 0, 0, 1_700_000_000
+    for i in range(600):
+        datagrams = [second(i, now_s + i)] + [second(i, 4_000_000_000, "10.9.9.9")] * (i == 100)
+        batch = decoder.decode(datagrams, (now_s + i) * 1_000_000)
+        step = windower.add(batch)
+        late, scored = late + step.late, scored + sum(map(len, step.closed))
+        if i == 100:
+            starts, ends = (batch.table[name].cast(pa.int64()).to_pylist() for name in ("ts_start", "ts_end"))
+            assert ends == [(now_s + 100) * 1_000_000] * 2
+            assert starts == [(now_s + 95) * 1_000_000] * 2
+    assert (late, decoder.counters["clocks_ahead"]) == (0, 1)
+    assert scored > 500
+    believed = Decoder().decode([second(1, 4_000_000_000)], now_s * 1_000_000)
+    assert believed.table["ts_end"].cast(pa.int64()).to_pylist() == [4_000_000_000_000_000]
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -154,6 +176,7 @@ def test_the_url_says_everything() -> None:
         ("netflow://127.0.0.1:0?recv_buffer=lots", "lots"),
         ("netflow://127.0.0.1:0?recv_buffer=0", "recv_buffer"),
         ("netflow://127.0.0.1:0?out_counters=both", "both"),
+        ("netflow://127.0.0.1:0?times=mine", "mine"),
         ("netflow://127.0.0.1:0?recv_buffer", "netflow://HOST:PORT"),
         ("netflow://127.0.0.1:70000", "70000"),
         ("netflow://127.0.0.1:ten", "ten"),

@@ -2,4 +2,7 @@
 
 from typing import Final
 
-DETECTORS: Final = {"gae": "eddyline.detectors.gae.detector:GaeDetector"}
+DETECTORS: Final = {
+    "habits": "eddyline.detectors.habits.detector:HabitsDetector",
+    "gae": "eddyline.detectors.gae.detector:GaeDetector",
+}

@@ -21,6 +21,7 @@ from eddyline.dialects.values import (
     Numbers,
     canonical_addresses,
     combined,
+    is_unusable,
     known_values,
     parse_number,
     parse_port,
@@ -78,11 +79,10 @@ class RawColumns:
         if name not in self.table.column_names:
             return None
         column = self.table[name]
-        if pa.types.is_nested(column.type) or pa.types.is_duration(column.type) or pa.types.is_binary(column.type):
+        if is_unusable(column.type):
             raise ConfigError(f"dialect: column `{name}` is {column.type}; give it as text, number or timestamp")
-        if pa.types.is_large_string(column.type) or pa.types.is_null(column.type):
-            column = column.cast(pa.utf8())
-        return combined(column)
+        as_text = pa.types.is_large_string(column.type) or pa.types.is_null(column.type)
+        return combined(column.cast(pa.utf8()) if as_text else column)
 
     def plain(self, name: str) -> pa.Array | None:
         """`column` without dictionary."""

@@ -60,6 +60,14 @@ def known_values(column: pa.Array, fill: object) -> Numbers:
     return column.fill_null(fill).to_numpy(zero_copy_only=False), column.is_valid().to_numpy(zero_copy_only=False)
 
 
+def is_unusable(type_: pa.DataType) -> bool:
+    """Whether no field of a flow can come from a column of this type, encoded as a dictionary or not."""
+    inner = type_.value_type if pa.types.is_dictionary(type_) else type_
+    tests = (pa.types.is_nested, pa.types.is_duration, pa.types.is_time, pa.types.is_binary, pa.types.is_large_binary,
+             pa.types.is_fixed_size_binary)  # fmt: skip
+    return any(test(inner) for test in tests)
+
+
 def combined(column: pa.ChunkedArray) -> pa.Array:
     """One array, with one dictionary where there are several."""
     if pa.types.is_dictionary(column.type):

@@ -6,6 +6,7 @@ Whichever thread fails first stops the others; its error leaves `run`. A stop le
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,20 +17,21 @@ from threading import Event, Thread
 from typing import Generic, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from eddyline.alerts import Alert, AlertBook, AlertSettings
-from eddyline.artifacts import load_models
+from eddyline.artifacts import load_models, model_folder, read_manifest
+from eddyline.calibration import ENOUGH
 from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
-from eddyline.contracts import Model, Sink, Source
-from eddyline.metrics import Counts
+from eddyline.contracts import Counting, Model, Sink, Source
+from eddyline.metrics import Counts, count_reasons
 from eddyline.runtimes import use_threads
-from eddyline.scoring import Memory, explain_flows, score_window
+from eddyline.scoring import Memory, explain_flows, memory_of, score_window
 from eddyline.sinks import open_sink
-from eddyline.sources import is_live, open_source
+from eddyline.sources import is_live, open_source, replays
 from eddyline.windows import Commit, Step, Windower, WindowSettings
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 _AT_ONCE = 32  # windows that travel together between threads
 _POLL_S = 0.2  # how soon a thread that waits notices that another one failed
@@ -52,6 +54,7 @@ class _Taken:
     rejected: pa.Table | None
     at: float
     whole: bool = True  # the batch ends here: only then may its commit follow
+    last: bool = False  # nothing comes after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class _Done:
 
     taken: _Taken
     windows: tuple[tuple[ScoredFlows, list[Alert]], ...]
-    commit: Commit
+    commit: Commit | None  # where sinks flush and the source commits, with the memories as they are after this batch
 
 
 class _Channel(Generic[T]):
@@ -107,7 +110,8 @@ class EmbeddedRun:
         self.counts = Counts()
         self._source, self._model, self._sinks, self._flush = source, model, sinks, flush
         self._windower, self._book = Windower(windows, resume), AlertBook(alerts)
-        self._memories: dict[str, Memory] = dict(resume.memories) if resume else {}
+        known = resume.memories if resume else {}
+        self._memories = {site: Memory.of(parts, model.frozen) for site, parts in known.items()}
         self._stop, self._failed = stop, Event()
         self._errors: list[BaseException] = []
         self._read: _Channel[_Taken] = _Channel(size, self._failed)
@@ -134,6 +138,8 @@ class EmbeddedRun:
             threads[-1].join(_POLL_S)
             self.counts.seconds = time.monotonic() - self._began
             report(self.counts)
+        if isinstance(self._source, Counting):
+            self.counts.source = dict(self._source.counters)
         if self._errors:
             raise self._errors[0]
         return self.counts
@@ -151,10 +157,10 @@ class EmbeddedRun:
             self._hand_on(step, len(batch), batch.rejected if batch.rejected.num_rows else None)
             if self._failed.is_set():
                 return
-        self._hand_on(self._windower.finish(), 0, None)
+        self._hand_on(self._windower.finish(), 0, None, last=True)
         self._read.put(None)
 
-    def _hand_on(self, step: Step, flows: int, rejected: pa.Table | None) -> None:
+    def _hand_on(self, step: Step, flows: int, rejected: pa.Table | None, last: bool = False) -> None:
         """Pass windows on a few at a time, so that queues bound windows and not only batches; the last may commit."""
         now, closed = time.monotonic(), step.closed
         for first in range(0, len(closed) - _AT_ONCE, _AT_ONCE):
@@ -162,34 +168,36 @@ class EmbeddedRun:
             self._read.put(_Taken(part, sum(map(len, part.closed)), None, now, whole=False))
             flows -= sum(map(len, part.closed))
         rest = closed[max(0, -(-len(closed) // _AT_ONCE) - 1) * _AT_ONCE :]
-        self._read.put(_Taken(Step(rest, step.late, step.commit), flows, rejected, now))
+        self._read.put(_Taken(Step(rest, step.late, step.commit), flows, rejected, now, last=last))
 
     def _score(self) -> None:
+        flows, flushed = 0, time.monotonic()
         for taken in self._read:
             windows = []
             for window in taken.step.closed:
-                memory = self._memories.get(window.site, Memory())
+                memory = self._memories.get(window.site) or memory_of(self._model, window.site)
                 scored, self._memories[window.site] = score_window(window, memory, self._model)
+                self.counts.bucket = max(self.counts.bucket, self._memories[window.site].drift.level)
                 windows.append(self._book.take(scored, partial(explain_flows, scored, self._model)))
-            commit = replace(taken.step.commit, memories=dict(self._memories))
-            self._scored.put(_Done(taken, tuple(windows), commit))
+                flows += len(window)
+            late = self._flush.seconds is not None and time.monotonic() - flushed >= self._flush.seconds
+            due = taken.whole and (taken.last or late or flows >= self._flush.flows)
+            self._scored.put(_Done(taken, tuple(windows), self._commit(taken.step.commit) if due else None))
+            if due:
+                flows, flushed = 0, time.monotonic()
         self._scored.put(None)
 
+    def _commit(self, commit: Commit) -> Commit:
+        """Add the memories as they are now; a copy, since scoring goes on with its own."""
+        if not self._source.resumes:
+            return commit
+        return replace(commit, memories={site: memory.parts() for site, memory in self._memories.items()})
+
     def _write(self) -> None:
-        commit: Commit | None = None
-        waiting, flushed = 0, time.monotonic()
         for done in self._scored:
             self._write_batch(done)
-            waiting += sum(len(scored) for scored, _ in done.windows)
-            if not done.taken.whole:
-                continue
-            commit = done.commit
-            due = self._flush.seconds is not None and time.monotonic() - flushed >= self._flush.seconds
-            if waiting >= self._flush.flows or due:
-                self._flush_and_commit(commit)
-                waiting, flushed = 0, time.monotonic()
-        if commit is not None and not self._failed.is_set():
-            self._flush_and_commit(commit)
+            if done.commit is not None and not self._failed.is_set():
+                self._flush_and_commit(done.commit)
 
     def _write_batch(self, done: _Done) -> None:
         for sink in self._sinks:
@@ -205,8 +213,7 @@ class EmbeddedRun:
         counts.late += done.taken.step.late
         counts.held_back = self._book.held_back
         if done.taken.rejected is not None:
-            for pair in pc.value_counts(done.taken.rejected["reason"]).to_pylist():
-                counts.rejected[pair["values"]] += pair["counts"]
+            count_reasons(done.taken.rejected, counts.rejected)
         for scored, alerts in done.windows:
             counts.windows += 1
             counts.scored += len(scored)
@@ -223,10 +230,22 @@ def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) ->
     """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
     use_threads(settings.threads)
     live = is_live(settings.source)
-    model = load_models(settings.model, settings.device, settings.combine)
+    model = load_models(settings.model, settings.device, settings.combine, settings.habits == "frozen")
+    for folder in map(model_folder, settings.model):
+        for difference in settings.windows.unlike(read_manifest(folder).windows):
+            _log.warning("windows: %s; give it the same, or run `eddyline calibrate` (model `%s`)", difference, folder)
+    fewest = min(known.pairs.n for known in (model.joint, *model.calibrations.values()) if known)
+    if fewest < ENOUGH:
+        _log.warning(
+            "calibration: only %d pair-minutes stand behind p (%d are enough): p <= 1e-3 rests on extrapolation; "
+            "train or calibrate on more windows",
+            fewest,
+            ENOUGH,
+        )
     flush = FlushSettings(settings.flush_flows, settings.flush_s if live else None)
     with ExitStack() as ends:
-        sinks = [ends.enter_context(closing(open_sink(url, live=live))) for url in settings.sink]
+        again = replays(settings.source)
+        sinks = [ends.enter_context(closing(open_sink(url, live=live, replays=again))) for url in settings.sink]
         source = ends.enter_context(closing(open_source(settings.source)))
         windows, alerts = settings.windows.settings(), settings.alerts.settings()
         return EmbeddedRun(source, model, sinks, windows, alerts, flush, settings.queue, stop).run(report)

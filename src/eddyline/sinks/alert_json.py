@@ -20,6 +20,7 @@ from eddyline.alerts import Alert
 from eddyline.errors import ConfigError
 
 _SEVERITIES: Final = ((1e-6, "critical"), (1e-5, "high"), (1e-4, "medium"))
+MOST_BYTES: Final = 1 << 30  # of rejected records in a folder: whoever can send datagrams must not fill the disk
 _MIN_LINES: Final = 1_000  # a shorter journal of alerts is not worth rewriting
 _NO_ROWS: Final = np.empty(0, np.int64)
 
@@ -99,6 +100,10 @@ class JsonLines:
             with self._path.open("rb") as file:
                 yield from file
 
+    def size(self) -> int:
+        """Bytes in a regular file; 0 for a device or a pipe."""
+        return self._path.stat().st_size if self._path.is_file() else 0
+
     def append(self, lines: Iterable[bytes]) -> None:
         """Add whole lines, each with its newline: all of them or, when it raises OSError, none."""
         rest = memoryview(b"".join(lines))
@@ -165,24 +170,37 @@ class AlertJournal:
 class DeadLetters:
     """Every record that could not be read; one with a row is kept once per (origin, row), others as often as they come.
 
-    Which rows of an origin are in the file is read when the first record with a row comes: eight bytes a row.
+    Which rows of an origin are in the file is read when the first record with a row comes: eight bytes a row. Once the
+    file has `most` bytes, further records are counted only, and `seal` leaves their number as its last line.
     """
 
-    def __init__(self, file: JsonLines) -> None:
-        self._file = file
+    def __init__(self, file: JsonLines, most: int = MOST_BYTES) -> None:
+        self._file, self._most, self._bytes = file, most, file.size()
+        self.left_out = 0
         self.waiting: list[bytes] = []
         self._fresh: defaultdict[str, set[int]] = defaultdict(set)
         self._rows: dict[str, NDArray[np.int64]] | None = None
 
     def put(self, rejected: pa.Table) -> None:
         """Take rows of REJECTED_SCHEMA; those that the file has already are left out."""
-        for record in rejected.to_pylist():
+        for place, record in enumerate(rejected.to_pylist()):
+            if self._bytes >= self._most:
+                self.left_out += rejected.num_rows - place
+                return
             origin, row = record["origin"], record["source_row"]
             if row is not None:
                 if self._has(origin, row):
                     continue
                 self._fresh[origin].add(row)
             self.waiting.append(json_line(rejected_record(**record)))
+            self._bytes += len(self.waiting[-1])
+
+    def seal(self) -> None:
+        """Say in the file, once, how many records it did not take."""
+        if self.left_out:
+            reason = f"{self.left_out} more records were not kept: this file had reached {self._most} bytes"
+            self._file.append([json_line(rejected_record(reason, "eddyline", None, b""))])
+            self.left_out = 0
 
     def _has(self, origin: str, row: int) -> bool:
         if self._rows is None:

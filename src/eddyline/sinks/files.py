@@ -2,12 +2,14 @@
 
 Flows: one Parquet file per flush and UTC day, named after its first window. Its footer lists its windows
 (`eddyline.windows`); a window that is written again leaves whatever file it was in, so no replay counts a flow twice,
-wherever its flushes fall. A folder holds one set of columns.
+wherever its flushes fall. A folder holds one set of columns. Flows of a source that cannot replay are never replaced:
+where an earlier run stopped within a window, the rest of it becomes its next parts.
 
 Alerts: a journal in which the last line of an id wins; rewritten with one line per alert at close, and when it has
 grown to twice as many lines as alerts.
 
-Dead letters: appended; a record that has a row is kept once. Lines are described in `alert_json.py`.
+Dead letters: appended up to 1 GiB, then counted; a record that has a row is kept once. Lines are described in
+`alert_json.py`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
@@ -41,7 +44,7 @@ _DAYS: Final = 4  # days whose lists of windows stay in memory
 _SITE_LETTERS: Final = 40  # of a site's name in a file name
 
 
-def open_files(url: str, *, live: bool = False) -> FileSink:
+def open_files(url: str, *, live: bool = False, replays: bool = True) -> FileSink:
     """Create the folder of `file://FOLDER` and take it for this run; `live` changes nothing, a flush always writes.
 
     Raises ConfigError when the folder is a file, cannot be written, or another run is writing to it.
@@ -49,23 +52,24 @@ def open_files(url: str, *, live: bool = False) -> FileSink:
     path, _, query = url.partition(":")[2].removeprefix("//").partition("?")
     if not path or query:
         raise ConfigError(f"sink: `{url}` {'has unknown options' if query else 'names no folder'}; give file://FOLDER")
-    return FileSink(Path(os.path.expanduser(path)).absolute())
+    return FileSink(Path(os.path.expanduser(path)).absolute(), replays)
 
 
 class FileSink:
     """Writes into one folder; what is not durable yet stays in memory, also after a SinkError, so it can be retried.
 
-    A window, an alert update and a rejected row that are written again replace themselves.
+    A window, an alert update and a rejected row that are written again replace themselves; without `replays` a window
+    of an earlier run stays, and the fresh one becomes its next part.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, replays: bool = True) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "flows").mkdir(exist_ok=True)
             tempfile.TemporaryFile(dir=folder / "flows").close()
             with ExitStack() as until_ready:
                 self._lock = until_ready.enter_context(_locked(folder / ".lock"))
-                self._flows = _Flows(folder / "flows")
+                self._flows = _Flows(folder / "flows", replays)
                 self._alerts = AlertJournal(JsonLines(folder / "alerts.jsonl"))
                 self._rejected = DeadLetters(JsonLines(folder / "dead-letter.jsonl"))
                 sync_folder(folder)
@@ -105,6 +109,7 @@ class FileSink:
         with self._lock:
             self.flush()
             self._safely(self._alerts.rewrite)
+            self._safely(self._rejected.seal)
 
     def _safely(self, act: Callable[[], None]) -> None:
         try:
@@ -119,8 +124,9 @@ class FileSink:
 
 
 class _Flows:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, replays: bool) -> None:
+        self._folder, self._replays = folder, replays
+        self._parts: dict[str, dict[Key, int]] = {}  # day -> window, its part left out -> parts of earlier runs
         self.waiting: dict[Key, pa.Table] = {}
         self.rows = 0  # of them
         self._days: dict[str, dict[str, dict[Key, int]]] = {}  # day -> file -> window -> rows, in the file's order
@@ -130,12 +136,24 @@ class _Flows:
         self._schema: pa.Schema | None = None if some is None else _footer(some).schema.to_arrow_schema()
 
     def put(self, scored: ScoredFlows) -> None:
+        if not self._replays:
+            scored = self._after_earlier_runs(scored)
         table, window = scored.table(), scored.window
         key = (window.site, window.start_us, window.late, window.part)
         self._check(table.schema)
         again = self.waiting.get(key)
         self.rows += len(table) - (0 if again is None else len(again))
         self.waiting[key] = table
+
+    def _after_earlier_runs(self, scored: ScoredFlows) -> ScoredFlows:
+        window = scored.window
+        whole = (window.site, window.start_us, window.late, 0)
+        day = _stamp(whole).partition("T")[0]
+        files, parts = self._known(day), self._parts.setdefault(day, {})
+        if whole not in parts:
+            known = [key for windows in (*files.values(), self.waiting) for key in windows]
+            parts[whole] = 1 + max((part for *same, part in known if tuple(same) == whole[:3]), default=-1)
+        return replace(scored, window=replace(window, part=window.part + parts[whole]))
 
     def _check(self, schema: pa.Schema) -> None:
         if self._schema is None:
@@ -158,7 +176,9 @@ class _Flows:
     def _known(self, day: str) -> dict[str, dict[Key, int]]:
         if day not in self._days:
             while len(self._days) >= _DAYS:
-                del self._days[next(iter(self._days))]
+                oldest = next(iter(self._days))
+                del self._days[oldest]
+                self._parts.pop(oldest, None)
             self._days[day] = {path.name: _windows_of(path) for path in sorted(self._folder.glob(f"{day}*.parquet"))}
         return self._days[day]
 

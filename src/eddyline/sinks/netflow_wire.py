@@ -52,12 +52,14 @@ _V5_RECORD: Final = np.dtype(
 def exportable(table: pa.Table, version: int) -> tuple[pa.Table, Counter[str]]:
     """The flows that NetFlow `version` can carry, in order, and why how many others cannot.
 
-    A flow needs two IP addresses and its times; v5 has no IPv6. v5 counters over 32 bits are sent as the largest that
-    fits, and counted.
+    A flow needs two IP addresses and times from 1970 to 2106; v5 has no IPv6. v5 counters over 32 bits are sent as the
+    largest that fits, and counted.
     """
     known = [_addresses(table, name) for name in ("src_addr", "dst_addr")]
     no_address = known[0][1] | known[1][1]
-    no_time = pc.is_null(table["ts_start"]).to_numpy() | pc.is_null(table["ts_end"]).to_numpy()
+    ends = _numbers(table, "ts_end")  # a header counts seconds since 1970 in 32 bits, rounded up
+    no_time = (ends < 0) | (ends > 0xFFFFFFFF * 1_000_000)
+    no_time |= pc.is_null(table["ts_start"]).to_numpy() | pc.is_null(table["ts_end"]).to_numpy()
     ipv6 = (known[0][2] | known[1][2]) & (version == 5)
     counts = Counter({
         "without_address": int(no_address.sum()),

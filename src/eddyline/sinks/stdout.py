@@ -14,7 +14,6 @@ from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -24,6 +23,7 @@ from eddyline.alerts import Alert
 from eddyline.combine import ScoredFlows
 from eddyline.errors import ConfigError, SinkError
 from eddyline.explanations import quantity
+from eddyline.metrics import count_reasons
 from eddyline.sinks.alert_json import alert_record, json_line, severity, utc
 
 _STYLES: Final = {"critical": "bold white on red", "high": "bold red", "medium": "bold yellow", "low": "bold cyan"}
@@ -33,7 +33,7 @@ _REASONS: Final = 5  # reasons of rejected records that are told by name
 _MAX_WIDTH: Final = 110  # of a card: longer lines are harder to read
 
 
-def open_stdout(url: str, *, live: bool = False) -> StdoutSink:
+def open_stdout(url: str, *, live: bool = False, replays: bool = True) -> StdoutSink:
     """Write to this program's standard output; cards where it is a terminal. Raises ConfigError for any option."""
     if url != "stdout:":
         raise ConfigError(f"sink: `{url}` has options that standard output does not know; give stdout:")
@@ -84,8 +84,7 @@ class StdoutSink:
 
     def reject(self, rejected: pa.Table) -> None:
         """Count records that could not be read, by reason."""
-        for pair in pc.value_counts(rejected["reason"]).to_pylist():
-            self._rejected[pair["values"]] += pair["counts"]
+        count_reasons(rejected, self._rejected)
 
     def flush(self) -> None:
         """Return when everything has left for the terminal or the pipe; raises SinkError when nobody reads it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from eddyline.contracts import Source
 from eddyline.errors import ConfigError
@@ -28,7 +28,12 @@ def open_source(url: str) -> Source:
     return source
 
 
+def replays(url: str) -> bool:
+    """Say whether a new run gets the same flows again: what came over UDP never comes twice."""
+    return not url.startswith("netflow://")
+
+
 def is_live(url: str) -> bool:
     """Say whether the source has a clock of its own, so that results should not wait for more flows."""
-    speed = parse_qs(urlsplit(url).query).get("speed", ["0"])[0]
+    speed = parse_qs(url.partition("?")[2]).get("speed", ["0"])[0]
     return url.startswith("netflow://") or (url.startswith("simulate://") and speed.strip("0.") != "")

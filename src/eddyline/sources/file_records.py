@@ -100,8 +100,13 @@ def _parquet_head(path: Path) -> Head:
 
 def _parquet_pieces(head: Head, wanted: Wanted) -> Iterator[Piece]:
     with head.path.open("rb") as stream:
-        actual = pq.read_schema(stream).names
-        text = [name for name, known in zip(actual, head.names, strict=True) if known in wanted.text]
+        schema = pq.read_schema(stream)
+        actual = schema.names
+        text = [
+            field.name
+            for field, known in zip(schema, head.names, strict=True)
+            if known in wanted.text and not pa.types.is_nested(field.type)
+        ]
         file = pq.ParquetFile(stream, read_dictionary=text)
         columns = (
             None if wanted.names is None else [n for n, k in zip(actual, head.names, strict=True) if k in wanted.names]

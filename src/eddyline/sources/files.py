@@ -9,6 +9,7 @@ nothing to resume, so a commit is only remembered and a new run begins at the fi
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class FileSource:
         batch: flows per batch at most.
         site: the column that names the site of each flow; None puts all into "default".
     """
+
+    resumes = False
 
     def __init__(self, layouts: Sequence[Layout], by_time: bool, batch: int, site: str | None) -> None:
         self._layouts = tuple(layouts)
@@ -165,7 +168,7 @@ def open_file(url: str) -> FileSource:
 
 
 def _split(url: str) -> tuple[str, dict[str, str]]:
-    if not url.startswith("file://") and Path(url).exists():
+    if not url.startswith("file://") and os.path.exists(url):
         return url, {}
     path, _, query = url.removeprefix("file://").partition("?")
     try:
@@ -182,9 +185,9 @@ def _files(path: str) -> list[Path]:
     if not path:
         raise ConfigError("file source: the URL names no file; write file://PATH")
     whole = Path(path)
-    if whole.is_file():
+    if os.path.isfile(path):  # Path's own raises for a name that is too long
         return [whole]
-    if whole.is_dir():
+    if os.path.isdir(path):
         found = _in_folder(whole)
         wanted = f"no .parquet file and none of {', '.join(_TEXT_FILES)} (or .gz of these)"
     else:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
-from eddyline.sources.netflow_table import flows_of
+from eddyline.sources.netflow_table import dated_by, flows_of
 from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, decode_v5
 from eddyline.sources.netflow_v9 import V9Decoder
 from eddyline.windows import Commit
@@ -29,7 +29,7 @@ GATHER_DATAGRAMS: Final = 8192  # and at most this long
 IDLE_S: Final = 1.0
 _LARGEST: Final = 65_535  # bytes of a UDP datagram
 _SO_RCVBUFFORCE: Final = 33  # Linux: beyond net.core.rmem_max, for processes that may administrate the network
-_OPTIONS: Final = ("recv_buffer", "out_counters")
+_OPTIONS: Final = ("recv_buffer", "out_counters", "times")
 
 
 def wall_clock() -> int:
@@ -44,9 +44,11 @@ class Decoder:
 
     Args:
         reverse: v9 fields 23 and 24 are the other direction of a flow; False ignores them.
+        checked: flows dated over a minute after they were received are moved back to then; False believes them.
     """
 
-    def __init__(self, reverse: bool = True) -> None:
+    def __init__(self, reverse: bool = True, checked: bool = False) -> None:
+        self._checked = checked
         self._v9 = V9Decoder(reverse)
         self._sequences = Sequences()
         self.counters: Counter[str] = Counter()
@@ -73,6 +75,9 @@ class Decoder:
 
     def _batch(self, decoded: Decoded, datagrams: int, now_us: int | None) -> FlowBatch:
         table = flows_of(decoded)
+        if self._checked and now_us is not None:
+            table, ahead = dated_by(table, now_us)
+            decoded.counts.update({"clocks_ahead": ahead} if ahead else {})
         found = {"datagrams": datagrams, "flows": table.num_rows, "rejected": len(decoded.rejected)}
         self.counters.update(decoded.counts)
         self.counters.update(found)
@@ -99,11 +104,15 @@ class NetflowSource:
             granted stands in `recv_buffer_bytes`.
         out_counters: "reverse" (nProbe, our own exporter) or "ignore" (Cisco: v9 fields 23 and 24 count the same
             direction after routing).
+        times: "checked", or "exporter" to believe flows that are dated after their receipt (a replayed or simulated
+            network).
         clock: microseconds since 1970.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
+
+    resumes = False
 
     def __init__(
         self,
@@ -111,13 +120,16 @@ class NetflowSource:
         port: int = DEFAULT_PORT,
         recv_buffer_bytes: int = RECV_BUFFER_BYTES,
         out_counters: str = "reverse",
+        times: str = "checked",
         clock: Callable[[], int] = wall_clock,
         gather_s: float = GATHER_S,
         gather_datagrams: int = GATHER_DATAGRAMS,
     ) -> None:
         if out_counters not in ("reverse", "ignore"):
             raise ConfigError(f"netflow source: out_counters={out_counters!r}, expected `reverse` or `ignore`")
-        self._decoder = Decoder(reverse=out_counters == "reverse")
+        if times not in ("checked", "exporter"):
+            raise ConfigError(f"netflow source: times={times!r}, expected `checked` or `exporter`")
+        self._decoder = Decoder(out_counters == "reverse", times == "checked")
         self._clock, self._gather_s, self._gather_datagrams = clock, gather_s, gather_datagrams
         self._socket = _listen(host, port, recv_buffer_bytes)
         self.port = int(self._socket.getsockname()[1])
@@ -133,7 +145,7 @@ class NetflowSource:
         """Totals so far, by name; a name that never happened is absent.
 
         datagrams, flows, rejected, sequence_gaps, missing_flows (v5), missing_datagrams (v9), unknown_templates (data
-        sets that had to wait) and clamped_times (flows later than their export).
+        sets that had to wait), clamped_times (flows later than their export) and clocks_ahead (flows later than now).
         """
         return self._decoder.counters
 
@@ -211,7 +223,7 @@ class NetflowSource:
 
 
 def open_netflow(url: str) -> NetflowSource:
-    """The source that `netflow://HOST:PORT?recv_buffer=BYTES&out_counters=reverse|ignore` names, listening.
+    """The source that `netflow://HOST:PORT?recv_buffer=BYTES&out_counters=reverse|ignore&times=checked|exporter` names.
 
     Without host it listens on every address, without port on 2055; IPv6 addresses stand in brackets.
 
@@ -232,7 +244,8 @@ def open_netflow(url: str) -> NetflowSource:
     recv_buffer = options.get("recv_buffer", str(RECV_BUFFER_BYTES))
     if not (recv_buffer.isascii() and recv_buffer.isdigit() and 0 < int(recv_buffer) < 1 << 30):
         raise ConfigError(f"netflow source: recv_buffer={recv_buffer!r}; give bytes, 1 to {(1 << 30) - 1}")
-    return NetflowSource(parts.hostname or "", port, int(recv_buffer), options.get("out_counters", "reverse"))
+    counters, times = options.get("out_counters", "reverse"), options.get("times", "checked")
+    return NetflowSource(parts.hostname or "", port, int(recv_buffer), counters, times)
 
 
 def _listen(host: str, port: int, recv_buffer_bytes: int) -> socket.socket:

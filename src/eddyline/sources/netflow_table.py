@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eddyline.flows import TIME, empty_flows, flow_table
 from eddyline.sources.netflow_layouts import mapped
@@ -15,6 +16,7 @@ from eddyline.sources.netflow_v5 import Array, Decoded, Records
 
 _COPIED = ("duration_us", "tcp_flags", "bytes", "packets", "rev_bytes", "rev_packets", "tos", "sampling_rate")
 _ICMP = (1, 58)
+AHEAD_US = 60_000_000  # a flow cannot have ended after it was received; clocks without NTP drift by seconds
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
@@ -41,6 +43,22 @@ def flows_of(decoded: Decoded) -> pa.Table:
         return table
     order = np.concatenate([part.order for part in records])
     return table.take(pa.array(np.argsort(order, kind="stable")))
+
+
+def dated_by(table: pa.Table, now_us: int) -> tuple[pa.Table, int]:
+    """The flows, those that end over AHEAD_US after `now_us` moved back to it, whole; and how many those are.
+
+    Watermarks only rise: one datagram of a device whose clock is a day ahead would make the flows of all others late.
+    """
+    if not table.num_rows or pc.max(table["ts_end"]).value <= now_us + AHEAD_US:
+        return table, 0
+    ends = table["ts_end"].cast(pa.int64()).to_numpy()
+    shift = np.where(ends > now_us + AHEAD_US, ends - now_us, 0)
+    for name in ("ts_start", "ts_end"):
+        place = table.schema.get_field_index(name)
+        moved = pa.array(table[name].cast(pa.int64()).to_numpy() - shift).view(TIME)
+        table = table.set_column(place, table.schema.field(place), moved)
+    return table, int(np.count_nonzero(shift))
 
 
 def _joined(records: list[Records], name: str) -> tuple[Array | None, Array | None]:

@@ -11,16 +11,19 @@ from eddyline.detectors.gae.edges import Edges
 
 FORMS = {
     "as chosen": Limits(),
-    "dense at once": Limits(sparse_entries=-1),
-    "lazy at every level": Limits(sparse_entries=-1, dense_entries=-1),
-    "sparse at every level": Limits(dense_entries=-1),
-    "lazy, then dense": Limits(sparse_entries=-1, dense_entries=9),
+    "dense at once": Limits(sparse_entries=-1, small=0),
+    "lazy at every level": Limits(sparse_entries=-1, dense_entries=-1, small=0),
+    "sparse at every level": Limits(dense_entries=-1, small=0),
+    "lazy, then dense": Limits(sparse_entries=-1, dense_entries=9, small=0),
+    "sparse, and every host a hub": Limits(dense_entries=-1, small=0, easy_steps=-1),
+    "sparse, and half the walks through hubs": Limits(dense_entries=-1, small=0, easy_steps=20),
+    "hubs, then dense": Limits(dense_entries=9, small=0, easy_steps=5),
 }
 
 
-def adjacency(flows: list[tuple[int, int]], hosts: int) -> Explicit:
+def adjacency(flows: list[tuple[int, int]], hosts: int, limits: Limits = FORMS["as chosen"]) -> Explicit:
     edges = edges_of(flows, hosts)
-    return adjacency_of(edges.pairs, edges.flows_per_pair(), hosts)
+    return adjacency_of(edges.pairs, edges.flows_per_pair(), hosts, limits)
 
 
 def edges_of(flows: list[tuple[int, int]], hosts: int) -> Edges:
@@ -53,7 +56,7 @@ def test_three_poolings_equal_the_squares_written_out_in_every_form(
     dense = np.zeros((hosts, hosts))
     np.add.at(dense, ([t for _, t in flows], [s for s, _ in flows]), 1)
     np.fill_diagonal(dense, 0)
-    forms: dict[str, Adjacency] = dict.fromkeys(FORMS, adjacency(flows, hosts))
+    forms: dict[str, Adjacency] = {name: adjacency(flows, hosts, limits) for name, limits in FORMS.items()}
     for kept in poolings:
         square = (dense + np.eye(len(dense))) @ (dense + np.eye(len(dense)))
         np.fill_diagonal(square, 0)
@@ -61,14 +64,16 @@ def test_three_poolings_equal_the_squares_written_out_in_every_form(
         for name, limits in FORMS.items():
             forms[name] = pooled(forms[name], torch.tensor(kept), limits)
             np.testing.assert_allclose(written_out(forms[name]), dense, rtol=1e-12, atol=1e-9, err_msg=name)
-            np.testing.assert_allclose(forms[name].returns().numpy(), (dense * dense.T).sum(1), rtol=1e-12, atol=1e-6)
+            returns = forms[name].returns(torch.arange(len(kept)))
+            np.testing.assert_allclose(returns.numpy(), (dense * dense.T).sum(1), rtol=1e-12, atol=1e-6)
 
 
 def test_each_limit_leads_to_its_form() -> None:
-    start = adjacency([(s, t) for s in range(8) for t in range(8)], 8)
+    flows = [(s, t) for s in range(8) for t in range(8)]
+    start = adjacency(flows, 8, FORMS["dense at once"])
     kept = torch.arange(6)
     for name, form in {"as chosen": "dense", "dense at once": "dense", "sparse at every level": "sparse"}.items():
-        found = pooled(start, kept, FORMS[name])
+        found = pooled(adjacency(flows, 8, FORMS[name]), kept, FORMS[name])
         assert isinstance(found, Explicit)
         assert found.weights.is_sparse_csr == (form == "sparse")
     lazy = pooled(start, kept, FORMS["lazy, then dense"])
@@ -89,7 +94,7 @@ def test_an_improved_step_by_hand_on_three_hosts() -> None:
     # Two flows 0 -> 1, one 2 -> 1, one 2 -> 2. Loops 2, 2, 1 (host 2 has its own); in-degrees 2, 2 + 1 + 2 = 5, 1.
     edges = edges_of([(0, 1), (0, 1), (2, 1), (2, 2)], 3)
     loops = torch.tensor([2.0, 2.0, 1.0], dtype=torch.float64)
-    smooth = smoothing(adjacency_of(edges.pairs, edges.flows_per_pair(), 3), loops, torch.float64)
+    smooth = smoothing(adjacency_of(edges.pairs, edges.flows_per_pair(), 3, Limits()), loops, torch.float64)
     x = torch.tensor([[1.0], [10.0], [100.0]], dtype=torch.float64)
     middle = 2 * 1 / (5 * 2) ** 0.5 + 100 / 5**0.5 + 2 * 10 / 5
     torch.testing.assert_close(smooth(x), torch.tensor([[1.0], [middle], [100.0]], dtype=torch.float64))
@@ -101,7 +106,9 @@ def test_a_lazy_step_equals_the_explicit_one_and_so_does_its_gradient() -> None:
     found: list[tuple[Tensor, Tensor]] = []
     for name in FORMS:
         x = torch.arange(8, dtype=torch.float64).reshape(4, 2).requires_grad_()
-        step = smoothing(pooled(adjacency(flows, 5), kept, FORMS[name]), torch.full((4,), 2.0).double(), torch.float64)
+        step = smoothing(
+            pooled(adjacency(flows, 5, FORMS[name]), kept, FORMS[name]), torch.full((4,), 2.0).double(), torch.float64
+        )
         y = step(x)
         y.pow(2).sum().backward()
         assert x.grad is not None
@@ -113,7 +120,7 @@ def test_a_lazy_step_equals_the_explicit_one_and_so_does_its_gradient() -> None:
 def test_weights_past_the_range_of_float32_still_normalise() -> None:
     ring = [(s, t) for s in range(9) for t in range(9) if s != t]
     edges = edges_of(ring, 9)
-    some: Adjacency = adjacency_of(edges.pairs, edges.flows_per_pair() * 20_000, 9)
+    some: Adjacency = adjacency_of(edges.pairs, edges.flows_per_pair() * 20_000, 9, Limits())
     for left in (5, 3, 2):
         some = pooled(some, torch.arange(left), Limits())
     assert some.receive(torch.ones(2, 1, dtype=torch.float64)).min() > 3.5e38

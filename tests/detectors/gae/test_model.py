@@ -71,7 +71,16 @@ def test_embeddings_logits_and_gradients_are_those_of_torch_geometric(seed: int,
         torch.testing.assert_close(ours.grad.view_as(theirs), theirs.grad, rtol=1e-7, atol=1e-9, msg=name)
 
 
-@pytest.mark.parametrize("limits", [Limits(-1, -1), Limits(-1), Limits(1 << 20, -1)])
+@pytest.mark.parametrize(
+    "limits",
+    [
+        Limits(-1, -1, small=0),
+        Limits(-1, small=0),
+        Limits(dense_entries=-1, small=0),
+        Limits(dense_entries=-1, small=0, easy_steps=9),
+        Limits(small=8),
+    ],
+)
 def test_the_form_of_the_pooled_adjacency_does_not_change_scores(limits: Limits) -> None:
     model = some_model()
     x, edge_index, attr = some_window(3)

@@ -54,15 +54,15 @@ def weights(detector: GaeDetector) -> bytes:
 
 
 def test_training_learns_to_tell_flows_from_pairs_that_did_not_meet(tmp_path: Path) -> None:
-    _, measured = fit(WINDOWS[:12], WINDOWS[12:], settings(epochs=8), tmp_path, silent)
+    _, _, measured = fit(WINDOWS[:12], WINDOWS[12:], settings(epochs=8), tmp_path, silent)
     assert measured["held_out_auc"] > 0.8
     assert measured["held_out_loss"] < 0.6  # ln 2 is guessing
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
-    first, _ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=2), tmp_path / "a", silent)
-    again, _ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=2), tmp_path / "b", silent)
-    other, _ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=2, seed=1), tmp_path / "c", silent)
+    first, *_ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=2), tmp_path / "a", silent)
+    again, *_ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=2), tmp_path / "b", silent)
+    other, *_ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=2, seed=1), tmp_path / "c", silent)
     assert weights(first) == weights(again) != weights(other)
 
 
@@ -75,11 +75,11 @@ def test_an_interrupted_training_resumes_to_the_same_weights(tmp_path: Path) -> 
         if done == 2:
             raise PowerCutError
 
-    whole, _ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=4), tmp_path / "whole", silent)
+    whole, *_ = fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=4), tmp_path / "whole", silent)
     with pytest.raises(PowerCutError):
         fit(WINDOWS[:6], WINDOWS[6:8], settings(epochs=4), tmp_path / "cut", cut)
     epochs: list[int] = []
-    resumed, _ = fit(
+    resumed, *_ = fit(
         WINDOWS[:6], WINDOWS[6:8], settings(epochs=4), tmp_path / "cut", lambda w, done, of, t: epochs.append(done)
     )
     assert epochs == [3, 4]
@@ -104,7 +104,7 @@ def test_negatives_never_met_and_stay_in_the_window() -> None:
 
 
 def test_settled_statistics_are_the_average_over_the_windows(tmp_path: Path) -> None:
-    detector, _ = fit(WINDOWS[:4], WINDOWS[4:6], settings(epochs=1), tmp_path, silent)
+    detector, *_ = fit(WINDOWS[:4], WINDOWS[4:6], settings(epochs=1), tmp_path, silent)
     settle(detector.model, [detector.parts(graph) for graph in WINDOWS[:3]])
     inputs = [detector.inputs(graph) for graph in WINDOWS[:3]]
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_settled_statistics_are_the_average_over_the_windows(tmp_path: Path) -> 
 
 
 def test_measuring_twice_gives_the_same_numbers(tmp_path: Path) -> None:
-    detector, _ = fit(WINDOWS[:4], WINDOWS[4:6], settings(epochs=1), tmp_path, silent)
+    detector, *_ = fit(WINDOWS[:4], WINDOWS[4:6], settings(epochs=1), tmp_path, silent)
     held = [detector.parts(graph) for graph in WINDOWS[4:6]]
 
     def rest(edges: Edges, generator: torch.Generator) -> tuple[Edges, Edges]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from eddyline.detectors.gae.kernels import by_group
 from eddyline.graphs import distinct_pairs
 
 
@@ -18,16 +19,18 @@ class Edges:
     Args:
         pairs: distinct (source, target), int64 (2, P).
         pair: the pair of each flow, int64 (E,), never falling.
-        attr: features of each flow, (E, F), in the same order.
         row: which row of the window each flow is, int64 (E,).
+        given: features of the flows, (n, F); `place` says which row of it belongs to which flow, (E,).
         hosts: N, so that every end lies in [0, N).
     """
 
     pairs: Tensor
     pair: Tensor
-    attr: Tensor
     row: Tensor
+    given: Tensor
+    place: Tensor
     hosts: int
+    _made: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, edge_index: Tensor, attr: Tensor, hosts: int, pairs: tuple[Tensor, Tensor] | None = None) -> Edges:
@@ -40,15 +43,34 @@ class Edges:
             pairs: `FlowGraph.pairs()` where it is at hand, else it is computed here.
         """
         distinct, pair_of_edge = pairs or distinct_pairs(edge_index, hosts)
-        pair, row = torch.sort(pair_of_edge, stable=True)
-        return cls(distinct, pair, attr[row], row, hosts)
+        if pair_of_edge.is_cuda:
+            pair, row = torch.sort(pair_of_edge, stable=True)
+            return cls(distinct, pair, row, attr, row, hosts)
+        order, first = by_group(pair_of_edge.numpy(), distinct.shape[1])  # counted: sorting costs ten times as much
+        row = torch.from_numpy(order)
+        return cls(distinct, pair_of_edge[row], row, attr, row, hosts, {"starts": torch.from_numpy(first)})
+
+    @property
+    def attr(self) -> Tensor:
+        """Features of each flow, (E, F), in the order of the pairs; copied when first asked for."""
+        if "attr" not in self._made:
+            self._made["attr"] = self.given[self.place]
+        return self._made["attr"]
 
     def __len__(self) -> int:
         return len(self.pair)
 
+    @property
+    def starts(self) -> Tensor:
+        """Where the flows of each pair begin, and E, int64 (P + 1,)."""
+        if "starts" not in self._made:
+            counts = torch.bincount(self.pair, minlength=self.pairs.shape[1])
+            self._made["starts"] = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return self._made["starts"]
+
     def flows_per_pair(self) -> Tensor:
         """How many flows each pair has, int64 (P,)."""
-        return torch.bincount(self.pair, minlength=self.pairs.shape[1])
+        return self.starts.diff()
 
     def in_window_order(self, values: Tensor) -> Tensor:
         """Put one value per flow, (E,), back where the flows came from; differentiable."""
@@ -60,19 +82,28 @@ class Edges:
         That is how the published attention sees a window (PyG, `add_self_loops(fill_value="mean")`); a host that
         receives nothing gets zeros. The loops come last; `row` counts on from E for them.
         """
-        proper = self.pairs[0] != self.pairs[1]
-        stays = proper[self.pair]
-        pairs, pair = self.pairs[:, proper], (proper.cumsum(0) - 1)[self.pair[stays]]
-        attr, row = self.attr[stays], self.row[stays]
-        own = torch.arange(self.hosts, device=pair.device)
-        mean = _mean_received(attr, pairs[1][pair], self.hosts)
+        proper = self.without_loops()
+        own = torch.arange(self.hosts, device=self.pair.device)
+        mean = _mean_received(proper.attr, proper.pairs[1][proper.pair], self.hosts)
+        attr = torch.cat([proper.attr, mean])
         return Edges(
-            torch.cat([pairs, own.expand(2, -1)], 1),
-            torch.cat([pair, own + pairs.shape[1]]),
-            torch.cat([attr, mean]),
-            torch.cat([row, own + len(self)]),
+            torch.cat([proper.pairs, own.expand(2, -1)], 1),
+            torch.cat([proper.pair, own + proper.pairs.shape[1]]),
+            torch.cat([proper.row, own + len(self)]),
+            attr,
+            torch.arange(len(attr), device=own.device),
             self.hosts,
+            {"attr": attr},
         )
+
+    def without_loops(self) -> Edges:
+        """Leave out every flow of a host to itself; `row` stays what it was."""
+        proper = self.pairs[0] != self.pairs[1]
+        if proper.all():
+            return self
+        stays = proper[self.pair]
+        pair = (proper.cumsum(0) - 1)[self.pair[stays]]
+        return Edges(self.pairs[:, proper], pair, self.row[stays], self.given, self.place[stays], self.hosts)
 
     def chunks(self, rows: int) -> Iterator[tuple[slice, slice, Tensor]]:
         """Up to `rows` flows at a time: the flows, their pairs, and each flow's place among those pairs.

@@ -12,7 +12,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from eddyline.graphs import EDGE_FEATURES, FlowGraph, distinct_pairs
+from eddyline.flows import EDGE_FEATURES
+from eddyline.graphs import FlowGraph, distinct_pairs
 
 Transform: TypeAlias = Literal["identity", "log", "excess", "equals"]
 _PORTS: Final = 1 << 16  # stands for an unknown port, one beyond the last

@@ -19,8 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eddyline.detectors.gae.adjacency import Adjacency, Limits, Smoothing, adjacency_of, csr, pooled, smoothing
+from eddyline.detectors.gae import compiled
+from eddyline.detectors.gae.adjacency import Adjacency, Limits, Smoothing, adjacency_of, pooled, smoothing
 from eddyline.detectors.gae.edges import Edges
+from eddyline.detectors.gae.kernels import array, mean_of, usable
+from eddyline.detectors.gae.sparse import csr
 from eddyline.errors import ConfigError
 
 
@@ -58,7 +61,7 @@ class GuidedGae(nn.Module):
         chunk: most values of one intermediate array; about a core's L2 cache is fastest, results do not depend on it.
     """
 
-    def __init__(self, sizes: Sizes | None = None, chunk: int = 1 << 19) -> None:
+    def __init__(self, sizes: Sizes | None = None, chunk: int = 1 << 18) -> None:
         super().__init__()
         self.sizes = sizes = sizes or Sizes()
         self.attention = Attention(sizes, chunk)
@@ -85,8 +88,9 @@ class GuidedGae(nn.Module):
 
     def summary(self, attr: Tensor) -> Tensor:
         """Condense the features of a window's flows, (E, F) in any order, to one vector (G,)."""
-        mean: Tensor = self.summarize(attr.double().mean(0).to(attr.dtype))
-        return mean
+        mean = torch.from_numpy(mean_of(array(attr))) if usable(attr) else attr.double().mean(0).to(attr.dtype)
+        found: Tensor = self.summarize(mean)
+        return found
 
     def logits(self, z: Tensor, edges: Edges, summary: Tensor) -> Tensor:
         """Judge flows, or candidates that never were flows: one logit each, (E,), in the window's order, high = usual.
@@ -100,7 +104,7 @@ class GuidedGae(nn.Module):
     @torch.no_grad()
     def score(self, x: Tensor, edges: Edges) -> Tensor:
         """Score the flows of one window: 1 - sigmoid(logit), (E,), in the window's order, high = anomalous."""
-        return torch.sigmoid(-self.logits(self.embed(x, edges), edges, self.summary(edges.attr)))
+        return torch.sigmoid(-self.logits(self.embed(x, edges), edges, self.summary(edges.given)))
 
 
 class Attention(nn.Module):
@@ -125,9 +129,12 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: node features (N, D) to (N, heads * hidden)."""
+        if usable(x, edges.given):
+            layers = self.source, self.target, self.flow
+            return compiled.attention(x, edges, layers, self.att, self.rows).add_(self.bias)
         edges = edges.with_mean_loops()
-        sent = self.source(x)
-        weights = _softmax_by_pair(self._logits(sent, self.target(x), edges), edges)
+        sent, met = self.source(x), self.target(x)
+        weights = _softmax_by_pair(self._logits(sent, met, edges), edges)
         return _mix(weights, sent, edges) + self.bias
 
     def _logits(self, sent: Tensor, met: Tensor, edges: Edges) -> Tensor:
@@ -198,7 +205,7 @@ class GraphUNet(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Smooth at every size: (N, heads * hidden) to (N, hidden)."""
-        adjacency: Adjacency = adjacency_of(edges.pairs, edges.flows_per_pair(), edges.hosts)
+        adjacency: Adjacency = adjacency_of(edges.pairs, edges.flows_per_pair(), edges.hosts, self.limits)
         smooth = smoothing(adjacency, _first_loops(edges), x.dtype)
         x = F.relu(self.down[0](x, smooth))
         levels: list[tuple[Tensor, Smoothing, Tensor]] = []
@@ -253,12 +260,16 @@ class Decoder(nn.Module):
 
     The first layer is linear in three parts side by side, so the hosts' part is computed once per pair, the window's
     part once, and only the features' part per flow.
+
+    `products` may be set to torch.bfloat16: while nothing is differentiated, the first layer then multiplies in it,
+    for the same ranking by and large; `kernels.bfloat16_is_fast` says where that pays.
     """
 
     def __init__(self, sizes: Sizes, chunk: int) -> None:
         super().__init__()
         width = sizes.hidden
         self.rows = max(1, chunk // (3 * width))
+        self.products = torch.float32
         self.fc_edge = nn.Linear(sizes.edge_dim, width)
         self.fc_global = nn.Linear(sizes.global_dim, width)
         self.fc1 = nn.Linear(3 * width, 3 * width)
@@ -268,6 +279,9 @@ class Decoder(nn.Module):
         """Judge every flow: z (N, hidden) to logits (E,) in the window's order."""
         of_hosts, of_flow, of_window = torch.split(self.fc1.weight.T, z.shape[1])
         constant = torch.addmv(self.fc1.bias, of_window.T, F.relu(self.fc_global(summary)))
+        if usable(z, edges.given):
+            parts = of_hosts.to(self.products).contiguous(), of_flow.to(self.products).contiguous()
+            return compiled.decode(z, edges, constant, (self.fc_edge, *parts, self.fc), self.rows)
         found = [z.new_empty(0)]
         space = _Workspace(constant[None], self.rows)
         for flows, pairs, place in edges.chunks(self.rows):

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eddyline.detectors.gae.adjacency import csr
+from eddyline.detectors.gae.sparse import csr
 
 _IPV4: Final = r"^(25[0-5]|2[0-4]\d|1?\d?\d)(\.(25[0-5]|2[0-4]\d|1?\d?\d)){3}$"
 _OCTETS: Final = 4

@@ -45,8 +45,10 @@ _HELD_OUT_SEED: Final = 0  # negatives of the held-out windows are the same in e
 
 def fit(
     train: Sequence[FlowGraph], held_out: Sequence[FlowGraph], settings: TrainSettings, checkpoint: Path, report: Report
-) -> tuple[GaeDetector, dict[str, float]]:
-    """Train on benign windows; stop when the held-out ones no longer improve; return the best epoch and its measures.
+) -> tuple[GaeDetector, Sequence[FlowGraph], dict[str, float]]:
+    """Train on benign windows and return the best epoch, the windows it can be calibrated on, and its measures.
+
+    Stops when the held-out windows no longer improve.
 
     Args:
         train, held_out: benign windows, the held-out ones later.
@@ -59,7 +61,7 @@ def fit(
     sizes = replace(recipe.sizes, hidden=settings.hidden or recipe.sizes.hidden, edge_dim=len(features))
     detector = GaeDetector.fresh(features, sizes, settings.seed, settings.device)
     prepared = [detector.parts(graph) for graph in train if len(graph.hosts) > 1]
-    held = [detector.parts(graph) for graph in held_out]
+    held = [detector.parts(graph) for graph in held_out[:: -(-len(held_out) // settings.windows_per_epoch)]]
     state = Progress(detector.model, settings, checkpoint, detector.preparation.model_dump_json())
 
     def rest(edges: Edges, generator: torch.Generator) -> tuple[Edges, Edges]:
@@ -76,12 +78,12 @@ def fit(
         report("training gae", epoch + 1, settings.epochs, words)
     detector.model.load_state_dict(state.best)
     detector.model.eval()
-    return detector, {**state.measured, "epochs": float(state.epoch)}
+    return detector, held_out, {**state.measured, "epochs": float(state.epoch)}
 
 
 def _epoch(state: Progress, windows: Sequence[Parts], settings: TrainSettings, epoch: int, rest: Rest) -> float:
     generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-    order = torch.randperm(len(windows), generator=generator).tolist()
+    order = torch.randperm(len(windows), generator=generator).tolist()[: settings.windows_per_epoch]
     for group in state.optimizer.param_groups:  # cosine, from the epoch's number alone, so that it resumes as it is
         group["lr"] = settings.learning_rate * (1 + math.cos(math.pi * epoch / settings.epochs)) / 2
     state.model.train()

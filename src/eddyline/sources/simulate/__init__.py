@@ -51,6 +51,8 @@ class SimulateSource:
         schedule: the campaigns of the run.
     """
 
+    resumes = False
+
     def __init__(
         self, options: Options, clock: Callable[[], int] = wall_clock, sleep: Callable[[float], object] | None = None
     ) -> None:

@@ -1,0 +1,97 @@
+"""What hosts, pairs and services of a site usually do: read before a window is scored, updated after it.
+
+Counts of a window are compared with the host's own earlier windows, meetings with how often the host meets anybody
+new, sizes with those of the same pair, host and service. Everything fades over about a week of minutes and every table
+is bounded. Flows that were flagged are not learned, or a long attack would become the habit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eddyline.habits.conversations import OWN, Conversations
+from eddyline.habits.lessons import Batch, Lesson, lesson
+from eddyline.habits.reading import COUNTS, HabitColumns, read
+from eddyline.habits.tables import Floats, Table
+
+__all__ = ["LAG", "LIMIT", "TAU", "Conversations", "Floats", "HabitColumns", "Habits", "Table"]
+
+LAG: Final = 1  # window k is scored with the memory as it was after window k - 1 - LAG, so that steps may overlap
+TAU: Final = 10_000.0  # windows after which a habit has faded to 1/e: a week of minutes
+LIMIT: Final = 1 << 20  # keys of each table
+FLAGGED: Final = 0.3  # of a meeting: what a flagged flow teaches; its counts and sizes teach nothing
+_TABLES: Final = {"hosts": (4, len(COUNTS)), "pairs": (1, 2), "seen": (0, 0), "sizes": (0, len(OWN))}
+
+
+@dataclass(slots=True)
+class Habits:
+    """One site's habits.
+
+    Tables are large, so `after` changes them in place: the value it is called on is used up, and the one returned
+    lives on. `parts` copies everything, for a commit.
+
+    Args:
+        tables: by name, see `_TABLES`.
+        waiting: lessons of the last LAG windows, oldest first, learned when the next window is.
+        now: number of the last window learned from. windows: how many there were.
+        taught: numbers of the windows that training has learned from: a stream that brings them again teaches nothing.
+    """
+
+    tables: dict[str, Table]
+    waiting: tuple[Lesson, ...] = ()
+    now: int = 0
+    windows: int = 0
+    taught: frozenset[int] = frozenset()
+
+    @classmethod
+    def empty(cls, limit: int = LIMIT) -> Self:
+        """Return the memory of a site never seen; its tables hold `limit` keys at most."""
+        return cls({name: Table.empty(limit, *shape, TAU) for name, shape in _TABLES.items()})
+
+    def read(self, window: Conversations, now: int) -> HabitColumns:
+        """Look up what is usual for everything in a window; changes nothing."""
+        return read(self.tables, window, now)
+
+    def after(self, window: Conversations, columns: HabitColumns, now: int, weight: Floats) -> Self:
+        """Return the memory after a window whose flows count with `weight` (E,), 0 for flagged ones; uses `self` up.
+
+        The window itself waits for LAG windows; what is due now is learned.
+        """
+        waiting = (*self.waiting, lesson(window, columns, weight, FLAGGED))
+        now = max(now, self.now)
+        for due in waiting[:-LAG]:
+            for name, batch in due.items():
+                self.tables[name].take(batch.keys, now, batch.weight, batch.mean, batch.square, batch.more)
+        return replace(self, waiting=waiting[-LAG:], now=now, windows=self.windows + 1)
+
+    def number(self, start_us: int | None, end_us: int | None) -> int:
+        """Number of a window on the site's time axis, by which habits fade; windows without a time are counted."""
+        return self.now + 1 if start_us is None or end_us is None else start_us // max(end_us - start_us, 1)
+
+    def parts(self) -> dict[str, NDArray[Any]]:
+        """Copy everything into named arrays that `Habits.of` reads back, bit for bit."""
+        found: dict[str, NDArray[Any]] = {"clock": np.array([self.now, self.windows])}
+        found["taught"] = np.array(sorted(self.taught), np.int64)
+        for name, table in self.tables.items():
+            found |= {f"{name}/{part}": values for part, values in table.parts().items()}
+        for place, due in enumerate(self.waiting):
+            for name, batch in due.items():
+                found |= {f"waiting {place}/{name}/{part}": values for part, values in batch.parts().items()}
+        return found
+
+    @classmethod
+    def of(cls, parts: Mapping[str, NDArray[Any]], limit: int = LIMIT) -> Self:
+        """Read `parts` back; raises KeyError where one is missing."""
+        tables = {
+            name: Table.of({part: parts[f"{name}/{part}"] for part in ("keys", "rows", "last")}, limit, *shape, TAU)
+            for name, shape in _TABLES.items()
+        }
+        places = sorted({int(name.split("/")[0].split()[1]) for name in parts if name.startswith("waiting ")})
+        waiting = tuple({name: Batch.read(parts, f"waiting {place}/{name}/") for name in _TABLES} for place in places)
+        now, windows = (int(value) for value in parts["clock"])
+        return cls(tables, waiting, now, windows, frozenset(parts["taught"].tolist()))
