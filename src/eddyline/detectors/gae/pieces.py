@@ -44,9 +44,11 @@ def products(attr: Tensor, weight: Tensor, bias: Tensor, after: Tensor) -> Itera
     planes[: attr.shape[1]], planes[FEW] = array(weight.T), array(bias)
     order, starts = boxes(columns, np.abs(planes[:FEW]).sum(1), BOX)
     over, cut = sides(columns, order, starts, planes)
-    linear = ((torch.from_numpy(over)[:, None] * torch.from_numpy(planes)).view(-1, len(bias)) @ after.float()).to(
-        after
-    )
+    centre = np.add.reduceat(columns[:, order], starts[:-1], axis=1, dtype=np.float32) / np.diff(starts)
+    centre = centre.T.astype(np.float32)  # features are taken from there, so that no large products cancel
+    around = np.repeat(planes[None], len(over), 0)
+    around[:, FEW] += centre @ planes[:FEW]
+    linear = (torch.from_numpy(around * over[:, None]).view(-1, len(bias)) @ after.float()).to(after)
     left, right = torch.empty(BOX, FEW + 1 + len(bias)), after.new_empty(FEW + 1 + len(bias), after.shape[1])
     found = after.new_empty(_GROUP * BOX, after.shape[1])
     for box, common in enumerate(linear.view(len(over), FEW + 1, -1)):
@@ -55,7 +57,7 @@ def products(attr: Tensor, weight: Tensor, bias: Tensor, after: Tensor) -> Itera
         wide = FEW + 1 + len(units)
         right[: FEW + 1] = common  # what the box's flows have in common
         torch.index_select(after, 0, torch.from_numpy(units), out=right[FEW + 1 : wide])
-        fill(columns, order[first:stop], planes, units, left.numpy())
+        fill(columns, order[first:stop], centre[box], planes, units, left.numpy())
         given = left[: stop - first, :wide].to(after.dtype)
         torch.mm(given, right[:wide], out=found[first - group : stop - group])
         if (box + 1) % _GROUP == 0 or box + 1 == len(over):
@@ -160,15 +162,15 @@ def _on_linear_side(first: Floats, second: Floats, third: Floats, fourth: Floats
 
 
 @njit(cache=True, nogil=True)
-def fill(columns: Floats, rows: Ints, planes: Floats, units: Ints, out: Floats) -> None:
-    """Write what a box's flows are multiplied from: features, 1, and the units that are cut, (n, 5 + cut)."""
+def fill(columns: Floats, rows: Ints, centre: Floats, planes: Floats, units: Ints, out: Floats) -> None:
+    """Write what is multiplied, per flow of a box: features from its centre, 1, units that are cut, (n, 5 + cut)."""
     weights = planes[0][units], planes[1][units], planes[2][units], planes[3][units]
     bias = planes[FEW][units]
     for place in range(len(rows)):
+        _relu(columns[:, rows[place]], weights, bias, out[place, FEW + 1 :])
         for feature in range(FEW):
-            out[place, feature] = columns[feature, rows[place]]
+            out[place, feature] = columns[feature, rows[place]] - centre[feature]
         out[place, FEW] = 1
-        _relu(out[place, :FEW], weights, bias, out[place, FEW + 1 :])
 
 
 @njit(nogil=True, fastmath={"contract", "nsz"})
