@@ -1,6 +1,7 @@
 """Pooling without A·A: every form of the pooled adjacency against the square written out."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from eddyline.detectors.gae.adjacency import Adjacency, Explicit, Limits, TwoSteps, adjacency_of, pooled, smoothing
 from eddyline.detectors.gae.edges import Edges
+from eddyline.detectors.gae.sparse import square
 
 FORMS = {
     "as chosen": Limits(),
@@ -126,3 +128,52 @@ def test_weights_past_the_range_of_float32_still_normalise() -> None:
     assert some.receive(torch.ones(2, 1, dtype=torch.float64)).min() > 3.5e38
     step = smoothing(some, torch.full((2,), 2.0).double(), torch.float32)
     torch.testing.assert_close(step(torch.tensor([[1.0], [3.0]])), torch.tensor([[3.0], [1.0]]))
+
+
+def test_hubs_are_kept_as_thin_matrices_and_the_rest_stays_sparse() -> None:
+    flows = [(0, host) for host in range(1, 40)] + [(host, 0) for host in range(1, 40)] + [(3, 5), (5, 7), (7, 7)]
+    kept = torch.arange(0, 40, 2)
+    limits = Limits(dense_entries=-1, small=0, easy_steps=100)
+    found = pooled(adjacency(flows, 40, limits), kept, limits)
+    assert isinstance(found, Explicit)
+    assert found.into is not None
+    assert found.into.shape == (20, 1)
+    assert len(found.weights.values()) < 60
+    expected = pooled(adjacency(flows, 40), kept, Limits())
+    np.testing.assert_array_equal(written_out(found), written_out(expected))
+    np.testing.assert_array_equal(found.send(torch.eye(20).double()).numpy(), written_out(expected).T)
+
+
+@pytest.mark.parametrize("hosts", [300, 900])
+def test_busy_hosts_in_every_form_and_size(hosts: int) -> None:
+    rng = np.random.default_rng(0)
+    ends = (rng.random((2, 6 * hosts)) ** 3 * hosts).astype(int)
+    flows = list(zip(*ends.tolist(), strict=True))
+    kept = [torch.arange(0, hosts, 2), torch.arange(0, hosts // 2, 2), torch.arange(hosts // 4)]
+    limits = [
+        Limits(),
+        Limits(dense_entries=-1),
+        Limits(dense_entries=-1, easy_steps=3000),
+        Limits(-1, -1),
+        Limits(steps=9),
+    ]
+    results = []
+    for limit in limits:
+        some: Adjacency = adjacency(flows, hosts, limit)
+        for which in kept:
+            some = pooled(some, which, limit)
+        results.append((written_out(some), some.returns(torch.arange(3, 9)).numpy()))
+    for found, returns in results[1:]:
+        np.testing.assert_allclose(found, results[0][0], rtol=1e-9)
+        np.testing.assert_allclose(returns, results[0][1], rtol=1e-9)
+
+
+def test_torch_alone_makes_the_same_square() -> None:
+    rng = np.random.default_rng(1)
+    start = adjacency(list(zip(*rng.integers(0, 50, (2, 200)).tolist(), strict=True)), 50, Limits(small=0))
+    kept = torch.arange(0, 50, 3)
+    found = square(start.weights, kept, most_steps=10_000)
+    assert found is not None
+    assert square(start.weights, kept, most_steps=10) is None
+    expected = pooled(start, kept, Limits(dense_entries=-1, small=0))
+    np.testing.assert_array_equal(found.to_dense().numpy(), written_out(expected))

@@ -1,5 +1,7 @@
 """The compiled loops against the model's own text, and against hand counts."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -162,7 +164,7 @@ def test_boxes_are_small_and_their_flows_alike() -> None:
     columns = np.zeros((4, 8), np.float32)
     columns[0] = [5, 1, 6, 2, 8, 3, 7, 4]
     order, starts = pieces.boxes(columns, np.ones(4, np.float32), 2)
-    boxes = [sorted(columns[0, order[first:last]].tolist()) for first, last in zip(starts, starts[1:], strict=False)]
+    boxes = [sorted(columns[0, order[first:last]].tolist()) for first, last in pairwise(starts)]
     assert boxes == [[1, 2], [3, 4], [5, 6], [7, 8]]
 
 

@@ -217,7 +217,7 @@ def attention_logits_of_few(
 
 @njit(nogil=True, fastmath=_SUMS, inline="always")
 def _exp_below(value: Number) -> Number:
-    """e^value for value <= 0, to 2e-7; 2^whole by its bits, 2^fraction by a polynomial (Chebyshev nodes)."""
+    """e^value for value <= 0, to 2e-7; 2^whole by its bits, 2^fraction by Taylor's polynomial."""
     scaled = max(value, np.float32(-87.0)) * np.float32(1.4426950408889634)
     whole = np.floor(scaled + np.float32(0.5))
     rest = scaled - whole

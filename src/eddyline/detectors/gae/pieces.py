@@ -45,7 +45,7 @@ def products(attr: Tensor, weight: Tensor, bias: Tensor, after: Tensor) -> Itera
     order, starts = boxes(columns, np.abs(planes[:FEW]).sum(1), BOX)
     over, cut = sides(columns, order, starts, planes)
     centre = np.add.reduceat(columns[:, order], starts[:-1], axis=1, dtype=np.float32) / np.diff(starts)
-    centre = centre.T.astype(np.float32)  # features are taken from there, so that no large products cancel
+    centre = np.nan_to_num(centre.T.astype(np.float32))  # features are taken from there: no large products cancel
     around = np.repeat(planes[None], len(over), 0)
     around[:, FEW] += centre @ planes[:FEW]
     linear = (torch.from_numpy(around * over[:, None]).view(-1, len(bias)) @ after.float()).to(after)
