@@ -100,7 +100,7 @@ class Published:
         self.model.norm.momentum = None  # one window is all of the average
         self.model.train().encode([(x, edges)])
         self._tame(x, edges)
-        self.reference = ReferenceGae(self.model)
+        self.reference = ReferenceGae(self.model.eval())
 
     def _tame(self, x: Tensor, edges: Edges) -> None:
         """Bring what is random into the range of what is trained, or equality would be no test.
@@ -145,9 +145,9 @@ class Published:
         attr = self._attr(graph)
         x = plain_node_features(address_features(graph.hosts, self.projection), graph.edge_index)
         clock.step("node_features")
-        z = self.reference.encode(x, graph.edge_index, attr)
+        z = self.reference.embed(x, graph.edge_index, attr)
         clock.step("encode")
-        scores = torch.sigmoid(-self.reference.decode(z, graph.edge_index, attr))
+        scores = torch.sigmoid(-self.reference.logits(z, graph.edge_index, attr))
         clock.step("decode")
         return clock.seconds, scores
 

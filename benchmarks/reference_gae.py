@@ -23,7 +23,7 @@ _NOTHING = 1e-9  # as in `propagate`: a hop shorter than this is rounding, which
 
 
 class ReferenceGae(nn.Module):
-    """One window in, one logit per flow out; holds the weights of `model` under their published names, in eval mode."""
+    """One window in, one logit per flow out, with the weights of `model` under their published names, in its mode."""
 
     def __init__(self, model: GuidedGae) -> None:
         super().__init__()
@@ -45,17 +45,22 @@ class ReferenceGae(nn.Module):
                 "fc": nn.Linear(3 * width, 1),
             }
         )
+        self.train(model.training).to(next(model.parameters()).dtype)
         state = model.state_dict()
         self.load_state_dict({k: state[own_name(k)].view_as(v) for k, v in self.state_dict().items()})
-        self.eval()
 
-    def encode(self, x: Tensor, edge_index: Tensor, attr: Tensor) -> Tensor:
+    def attend(self, x: Tensor, edge_index: Tensor, attr: Tensor) -> Tensor:
+        """Node features (N, D) and flows to what every host receives, (N, heads * H)."""
+        attended: Tensor = self.encoder["conv1"](x, edge_index, attr)
+        return attended
+
+    def embed(self, x: Tensor, edge_index: Tensor, attr: Tensor) -> Tensor:
         """Node features (N, D) and flows to host embeddings (N, H)."""
-        attended = F.elu(self.encoder["conv1"](x, edge_index, attr))
+        attended = F.elu(self.attend(x, edge_index, attr))
         z: Tensor = self.encoder["unet"](self.encoder["batch_norm"](attended), edge_index)
         return z
 
-    def decode(self, z: Tensor, edge_index: Tensor, attr: Tensor) -> Tensor:
+    def logits(self, z: Tensor, edge_index: Tensor, attr: Tensor) -> Tensor:
         """One logit per flow, (E,): the first layer sees all three parts side by side, of every flow."""
         summary = self.global_edge_embedding["mlp"](attr.mean(0, keepdim=True)).expand(len(attr), -1)
         hosts = z[edge_index[0]] * z[edge_index[1]]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eddyline.combine import ScoredFlows, combine
+from eddyline.combine import Method, ScoredFlows, combine
 from eddyline.errors import ConfigError
 from eddyline.flows import BATCH_SCHEMA
 from tests.test_graphs import window
@@ -85,3 +85,9 @@ def test_scored_output_has_the_columns_of_the_design_in_order() -> None:
 def test_a_score_for_the_wrong_number_of_flows_is_refused() -> None:
     with pytest.raises(ConfigError, match="`p` has shape"):
         ScoredFlows(window(("a", "b", 1)), {}, {}, np.array([0.5, 0.5]), "abc")
+
+
+@pytest.mark.parametrize("method", ["half_cauchy", "fisher"])
+def test_two_certain_detectors_leave_a_p_that_float32_can_hold(method: Method) -> None:
+    p = combine([np.array([1e-30]), np.array([1e-30])], method)
+    assert p.astype(np.float32) > 0

@@ -1,6 +1,7 @@
 """What drift leaves of a p-value: the bucket of alert groups and the customs of pairs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from eddyline import drift
 from eddyline.drift import ALPHA, EMBARGO, FREE, MORE, QUIET, Adjusted, Drift
-from eddyline.habits import Conversations
+from eddyline.habits import Conversations, HabitColumns, Habits
 from tests.habits import Flow, grouped
 
 FLAG, USUAL = 1e-5, 0.5
@@ -18,13 +19,19 @@ AB, CD = Flow("a", "b"), Flow("c", "d")
 KNOWN = 1_000.0  # windows in which the habits know a pair: what it does once is no custom
 
 
+def said_of(found: Conversations, known: float = 0.0) -> HabitColumns:
+    """What an empty memory says of a window, but that it knows every pair since `known` windows."""
+    return replace(Habits.empty(64).read(found, 0), known=np.full(len(found.source), known))
+
+
 def step(
     state: Drift, found: Conversations, p0: Sequence[float], now: int, known: float = KNOWN
 ) -> tuple[Adjusted, Drift]:
     """One window: what it is told, and the state after it."""
     before = np.array(p0, float)
-    adjusted = state.adjust(before, found, np.full(len(found.source), known), now)
-    return adjusted, state.after(before, adjusted, found, now)
+    columns = said_of(found, known)
+    adjusted = state.adjust(before, found, columns, now)
+    return adjusted, state.after(before, adjusted, found, columns, now)
 
 
 def flooded(state: Drift, found: Conversations, minutes: range, known: float = KNOWN) -> Drift:
@@ -154,9 +161,9 @@ def test_the_embargo_holds_to_the_minute() -> None:
     found = grouped(AB)
     _, state = step(Drift.empty(1), found, [FLAG], 100)
     for now in range(101, 100 + EMBARGO + 1):
-        assert state.adjust(np.array([FLAG]), found, np.zeros(1), now).p.tolist() == [FLAG]
+        assert state.adjust(np.array([FLAG]), found, said_of(found), now).p.tolist() == [FLAG]
         _, state = step(state, found, [USUAL], now)
-    adjusted = state.adjust(np.array([FLAG]), found, np.zeros(1), 101 + EMBARGO)
+    adjusted = state.adjust(np.array([FLAG]), found, said_of(found), 101 + EMBARGO)
     np.testing.assert_allclose(adjusted.p, 1 / 5, rtol=1e-3)
 
 

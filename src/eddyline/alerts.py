@@ -1,7 +1,6 @@
 """Scored flows to the few stories worth a look: grouped, explained, within a budget.
 
-Flows at or below a p-value are grouped by site, host, service and reason. A user sets how many new stories an hour and
-a day are worth a person's time; the scores stay complete underneath whatever is told.
+Flows at or below a p-value are grouped by site, host, service and reason; the scores stay complete underneath.
 """
 
 from __future__ import annotations

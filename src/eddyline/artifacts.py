@@ -77,7 +77,8 @@ def load_models(folders: Sequence[Path], device: str, method: Method = "fisher",
     """Load model folders as one model; raises ArtifactError that names the folder, file or field at fault.
 
     Args:
-        folders: each a model folder, or a folder with exactly one model folder in it.
+        folders: each a model folder, or a folder with exactly one model folder in it. Sites start with what the first
+            one remembers.
         device: torch device to put the weights on.
         method: how the detectors' p-values are combined.
         frozen: never learn, score everything with the habits that were saved.

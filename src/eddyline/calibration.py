@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from eddyline.combine import Floats
+from eddyline.combine import SMALLEST, Floats
 from eddyline.errors import ArtifactError, ConfigError
 
 LIMIT: Final = 40_000  # scores kept; beyond it the ordinary ones are thinned, the strangest 20,000 never
@@ -24,7 +24,6 @@ WITHIN: Final = 3.0  # the promise: p <= a happens to no more than WITHIN * a of
 _TAIL: Final = 20_000
 _TOP: Final = 0.02  # share of the scores, at least 20, that the tail is fitted on
 _LEAST: Final = 20
-_SMALLEST: Final = 1e-30  # p is never 0: its logarithm is added up
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +118,7 @@ class Calibration:
         share = self.flows.share(raw)
         if self.pairs.n >= ENOUGH:
             share = np.maximum(share, self.pairs.share(raw) / WITHIN)
-        return np.asarray(np.maximum(share * left, _SMALLEST), np.float64)
+        return np.asarray(np.maximum(share * left, SMALLEST), np.float64)
 
     def save(self, file: Path) -> None:
         """Write one safetensors file."""

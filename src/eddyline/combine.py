@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from eddyline.errors import ConfigError
 from eddyline.flows import TIME
+from eddyline.graphs import FlowGraph
 from eddyline.windows import Window
 
 Floats: TypeAlias = NDArray[np.float64]
 Method: TypeAlias = Literal["half_cauchy", "fisher"]
 
+SMALLEST: Final = 1e-30  # no p is 0: its logarithm is added up, and float32 must hold it
 SCORED_COLUMNS: Final = (
     "window_start", "window_end", "window_part", "late", "p", "score", "lambda", "h", "alert_id", "model",
 )  # fmt: skip
@@ -44,7 +46,7 @@ class ScoredFlows:
     alert_id: pa.Array | None = None
     factor: float = 1.0
     custom: Floats | None = None
-    graph: Any = None
+    graph: FlowGraph | None = None
 
     def __post_init__(self) -> None:
         lengths = {name: values.shape for name, values in self.raw.items()}
@@ -99,7 +101,7 @@ def combine(p_values: Sequence[Floats], method: Method = "half_cauchy") -> Float
     if len(p_values) == 1:
         return p_values[0]
     stacked = np.stack(p_values)
-    return _half_cauchy(stacked) if method == "half_cauchy" else _fisher(stacked)
+    return np.maximum(_half_cauchy(stacked) if method == "half_cauchy" else _fisher(stacked), SMALLEST)
 
 
 def _half_cauchy(p: Floats) -> Floats:

@@ -123,7 +123,9 @@ class TrainSettings(Settings):
     detector: Several[str] = Field(["habits"], min_length=1, description="detectors to train")
     recipe: Literal["eddyline", "published"] = Field("eddyline", description="how the guided GAE is trained")
     until: str | None = Field(None, description="use flows up to this time only, ISO 8601, e.g. 2026-01-31T00:00:00Z")
-    calibrate: float = Field(0.3, gt=0, lt=1, description="share of the windows, the last ones, kept for calibration")
+    calibrate: float = Field(
+        0.3, gt=0, lt=1, description="share of the windows, the last ones, that gae does not train on"
+    )
     epochs: int = Field(30, ge=1, description="passes over (a draw of) the training windows")
     patience: int = Field(6, ge=1, description="epochs without improvement after which training stops")
     windows_per_epoch: int = Field(

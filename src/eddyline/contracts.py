@@ -65,6 +65,7 @@ class Detector(Protocol):
     """
 
     name: str
+    least_scale: float  # of the tail beyond the strangest benign score, on the detector's own scale; see `Calibration`
 
     def score(self, graph: FlowGraph) -> Tensor:
         """Raw scores, float32 (E,), finite, in the window's order."""
@@ -72,6 +73,10 @@ class Detector(Protocol):
 
     def explain(self, graph: FlowGraph, edges: Tensor) -> Explanation:
         """Reasons for the flows in rows `edges`, int64 (K,)."""
+        ...
+
+    def refitted(self, graphs: Sequence[FlowGraph]) -> Self:
+        """Keep the weights, fit on benign windows of another network what belongs to calibration; else itself."""
         ...
 
     def save(self, folder: Path) -> None:

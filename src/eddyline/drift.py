@@ -16,8 +16,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from eddyline.habits import LIMIT, TAU, Conversations, Floats, Table
-from eddyline.habits.keys import WindowKeys
+from eddyline.habits import LIMIT, TAU, Conversations, Floats, HabitColumns, Table
 from eddyline.hashing import Keys, Places
 
 ALPHA: Final = 1e-3  # the p that the promise is about
@@ -66,26 +65,26 @@ class Drift:
         """Return the state of a site where nothing has happened; its tables hold `limit` keys at most."""
         return cls(sources, 0.0, Table.empty(limit, 0, 0, TAU), Table.empty(limit, _BINS, 0, TAU))
 
-    def adjust(self, p0: Floats, window: Conversations, known: Floats, now: int) -> Adjusted:
+    def adjust(self, p0: Floats, window: Conversations, columns: HabitColumns, now: int) -> Adjusted:
         """Raise the p-values p0 (E,) of a window to what drift leaves of them; changes nothing.
 
         Args:
             p0: from `Calibration`.
             window: its conversations. now: its number.
-            known: windows in which the habits know each pair, (P,).
+            columns: what the habits say of it: the keys of its pairs, and how well they are known.
         """
         factor = MORE ** max(self.level - FREE, 0.0)
         custom = np.zeros(len(p0))
-        rows = self.customs.find(WindowKeys.of(window).pair)
+        rows = self.customs.find(columns.keys.pair)
         if (rows >= 0).any():
             fade = np.exp(-np.maximum(now - self.customs.last[rows], 0) / TAU)
             left = self.customs.rows[rows, : 1 + _BINS] * fade[:, None]
-            stranger = np.cumsum(left[:, :0:-1], 1)[:, ::-1] / (left[:, :1] + known[:, None] + _PRIOR)
+            stranger = np.cumsum(left[:, :0:-1], 1)[:, ::-1] / (left[:, :1] + columns.known[:, None] + _PRIOR)
             stranger[(rows < 0)[:, None] | (stranger < _OFTEN)] = 0
             _look_up(window.of_flow, window.pair, p0, stranger, custom)
         return Adjusted(np.minimum(np.maximum(factor * p0, custom), 1.0), factor, custom)
 
-    def after(self, p0: Floats, adjusted: Adjusted, window: Conversations, now: int) -> Self:
+    def after(self, p0: Floats, adjusted: Adjusted, window: Conversations, columns: HabitColumns, now: int) -> Self:
         """Return the state after a window; uses `self` up."""
         keys = window.host_keys
         source, target = window.source[window.pair], window.target[window.pair]
@@ -99,13 +98,15 @@ class Drift:
             self.alerted.last[rows[rows >= 0]] = now
         active = min(float(len(np.unique(window.source))), self.sources)
         level = min(max(self.level + opened - ALPHA * active, 0.0), _FULL)
-        return replace(self, level=level, waiting=self._taught(p0, window, now))
+        return replace(self, level=level, waiting=self._taught(p0, window, columns.keys.pair, now))
 
     def _quiet(self, hosts: Keys, now: int) -> NDArray[np.bool_]:
         rows = self.alerted.find(hosts)
         return np.asarray((rows < 0) | (now - self.alerted.last[rows] > QUIET))
 
-    def _taught(self, p0: Floats, window: Conversations, now: int) -> tuple[tuple[int, Keys, Places], ...]:
+    def _taught(
+        self, p0: Floats, window: Conversations, pair_keys: Keys, now: int
+    ) -> tuple[tuple[int, Keys, Places], ...]:
         """Remember this window's strange minutes, make customs of those whose embargo is over, return the rest."""
         waiting = list(self.waiting)
         lowest = np.ones(len(window.source))
@@ -113,7 +114,7 @@ class Drift:
         strange = np.flatnonzero(lowest <= _STRANGE)
         if len(strange):
             bins = np.clip((np.log(_STRANGE / lowest[strange]) / _STEP).astype(np.int64), 0, _BINS - 1)
-            waiting.append((now, WindowKeys.of(window).pair[strange], bins))
+            waiting.append((now, pair_keys[strange], bins))
         while waiting and waiting[0][0] + EMBARGO <= now:
             _, pairs, bins = waiting.pop(0)
             more = np.zeros((len(pairs), _BINS), np.float32)

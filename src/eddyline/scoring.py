@@ -76,7 +76,7 @@ def score_window(window: Window, memory: Memory, model: Model) -> tuple[ScoredFl
     if model.joint is not None:
         p0 = model.joint.p(strangeness(p0))
     columns, conversations = columns_of(graph), graph.conversations()
-    adjusted = memory.drift.adjust(p0, conversations, columns.known, now)
+    adjusted = memory.drift.adjust(p0, conversations, columns, now)
     scored = ScoredFlows(
         window, raw, by_detector, adjusted.p, model.fingerprint, factor=adjusted.factor, custom=adjusted.custom,
         graph=graph,
@@ -85,7 +85,7 @@ def score_window(window: Window, memory: Memory, model: Model) -> tuple[ScoredFl
         return scored, memory
     weight = (adjusted.p > ALPHA).astype(np.float64)
     habits = memory.habits.after(conversations, columns, now, weight)
-    return scored, Memory(habits, memory.drift.after(p0, adjusted, conversations, now))
+    return scored, Memory(habits, memory.drift.after(p0, adjusted, conversations, columns, now))
 
 
 def remembered(window: Window, habits: Habits, device: str) -> tuple[FlowGraph, int]:
@@ -113,6 +113,8 @@ def explain_flows(scored: ScoredFlows, model: Model, rows: Ints) -> Explanation:
         scored: a window that `model` scored, its graph still with it.
         rows: rows of the window, int64 (K,); few, since every one costs about as much as scoring it ten times.
     """
+    if scored.graph is None:
+        raise ValueError("scoring: the window's graph is gone; explain a window before its alerts are handed on")
     strangest = np.argmin(np.stack([scored.by_detector[detector.name][rows] for detector in model.detectors]), axis=0)
     parts = []
     with torch.inference_mode():

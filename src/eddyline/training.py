@@ -27,6 +27,7 @@ from eddyline.config import CalibrateSettings, Settings, TrainSettings
 from eddyline.contracts import Detector
 from eddyline.errors import ConfigError
 from eddyline.graphs import FlowGraph, columns_of
+from eddyline.habits import judged
 from eddyline.scoring import Memory, remembered, strangeness
 from eddyline.sources import open_source
 from eddyline.windows import Window, Windower
@@ -37,8 +38,7 @@ RECIPES: Final = {
     "habits": "eddyline.detectors.habits.recipe:fit",
     "gae": "eddyline.detectors.gae.recipes:fit",
 }  # (train, held out, settings, checkpoint, report) to the detector, windows it can be calibrated on, metrics
-WARM: Final = 0.3  # share of the windows after which a memory knows enough to be judged
-_NATS: Final = 1.0  # least scale of the tail of a score that is a sum of surprises
+_NATS: Final = 1.0  # least scale of the tail of a sum of surprises in nats
 
 
 def train(settings: TrainSettings, report: Report) -> Manifest:
@@ -97,8 +97,7 @@ def _calibrated(
     for detector, fresh in detectors.items():
         report("calibrating", len(found) + 1, len(detectors), detector.name)
         raw = [_scores(detector, [graph]) for graph in fresh]
-        least = _NATS if detector.name == "habits" else 0.0
-        found[detector] = Calibration.of(np.concatenate(raw), pair_minutes(fresh), least)
+        found[detector] = Calibration.of(np.concatenate(raw), pair_minutes(fresh), detector.least_scale)
         together.append(found[detector].p(np.concatenate(raw[-len(common) :])))
     if len(detectors) < 2:
         return found, None
@@ -129,8 +128,8 @@ def calibrate(settings: CalibrateSettings, report: Report) -> Manifest:
     model = load_models([settings.model], settings.device)
     windows = benign_windows(settings, None, report)
     graphs, memories = remember(windows, settings.device, report)
-    fresh = graphs[min(round(WARM * len(graphs)), len(graphs) - 1) :]
-    detectors, joint = _calibrated(dict.fromkeys(model.detectors, fresh), report)
+    fresh = judged(graphs)
+    detectors, joint = _calibrated({detector.refitted(fresh): fresh for detector in model.detectors}, report)
     for memory in memories.values():
         memory.drift.sources = _sources(fresh)
     old = read_manifest(settings.model)

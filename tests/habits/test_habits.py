@@ -44,7 +44,7 @@ def per_flow(graph: FlowGraph) -> dict[str, np.ndarray]:
     said = {
         field.name: getattr(columns, field.name)[ends[of.get(field.name, "")]]
         for field in fields(HabitColumns)
-        if field.name != "host_known"
+        if field.name not in ("keys", "host_known")
     }
     said["host_known"] = np.stack([columns.host_known[ends["sent"], 0], columns.host_known[ends["received"], 1]], 1)
     return said | {
@@ -90,7 +90,7 @@ def test_an_attack_is_not_learned_however_long_it_lasts() -> None:
     )  # the last one waits
 
 
-def test_a_flagged_meeting_of_strangers_becomes_known_ten_times_slower() -> None:
+def test_a_flagged_meeting_of_strangers_becomes_known_more_slowly() -> None:
     habits = Habits.empty()
     for minute in range(1, 8):
         _, habits = live(habits, window([AB], minute), [0.0])
@@ -141,8 +141,9 @@ def test_a_restart_from_its_parts_changes_not_a_bit_of_what_follows(seed: int, s
         if number >= stop:
             again, other = live(other, one)
             for field in fields(HabitColumns):
-                said, same = (getattr(columns_of(made), field.name) for made in (graph, again))
-                np.testing.assert_array_equal(said, same, err_msg=field.name)
+                if field.name != "keys":  # names, which no memory changes
+                    said, same = (getattr(columns_of(made), field.name) for made in (graph, again))
+                    np.testing.assert_array_equal(said, same, err_msg=field.name)
     parts = habits.parts()
     assert parts.keys() == other.parts().keys()
     for name, values in other.parts().items():

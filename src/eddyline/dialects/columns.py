@@ -1,7 +1,6 @@
 """Columns as a file has them to typed FLOW_SCHEMA columns, a column at a time; rows that cannot be read are marked.
 
-Whether a value is accepted never depends on its neighbours: the fast casts accept a subset of what the slow parser of
-single values accepts, with the same result. Work on text is done per distinct value.
+Fast casts accept a subset of what the slow parser of single values accepts, with the same result.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import numba
 import numpy as np
+from numba import njit
 
 from eddyline.evaluation.truth import Codes, Floats
 
@@ -57,30 +57,30 @@ def midas_f(
     return scores
 
 
-@numba.njit
-def _mixed(number):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _mixed(number: np.uint64) -> np.uint64:
     number = (number ^ (number >> _30)) * _FIRST
     number = (number ^ (number >> _27)) * _SECOND
     return number ^ (number >> _31)
 
 
-@numba.njit
-def key_of(kind, src, dst):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def key_of(kind: int, src: int, dst: int) -> np.uint64:
     """What a sketch counts, uint64: 0 the edge, 1 the source, 2 the destination."""
     if kind == 0:
         return _mixed(np.uint64(src) + _STEP) + np.uint64(dst)
     return np.uint64(src if kind == 1 else dst)
 
 
-@numba.njit
-def bucket_of(key, row, columns, seed):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def bucket_of(key: np.uint64, row: int, columns: int, seed: int) -> np.int64:
     """Column of `key` in sketch row `row`, in [0, columns); rows and seeds hash independently."""
     mixed = _mixed(key + _mixed(np.uint64(row + 1) * _STEP + np.uint64(seed)))
     return np.int64(((mixed >> _32) * np.uint64(columns)) >> _32)
 
 
-@numba.njit
-def _relational(src, dst, tick, rows, columns, decay, seed):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _relational(src: Codes, dst: Codes, tick: Codes, rows: int, columns: int, decay: float, seed: int) -> Floats:
     recent, total = np.zeros((3, rows, columns)), np.zeros((3, rows, columns))
     scores = np.zeros(len(src))
     now = 1
@@ -101,8 +101,10 @@ def _relational(src, dst, tick, rows, columns, decay, seed):  # type: ignore[no-
     return scores
 
 
-@numba.njit
-def _filtering(src, dst, tick, rows, columns, decay, threshold, seed):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _filtering(
+    src: Codes, dst: Codes, tick: Codes, rows: int, columns: int, decay: float, threshold: float, seed: int
+) -> Floats:
     shape = (3, rows, columns)
     recent, total, last = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     scores = np.zeros(len(src))
@@ -127,8 +129,8 @@ def _filtering(src, dst, tick, rows, columns, decay, threshold, seed):  # type: 
     return scores
 
 
-@numba.njit
-def _fade(recent, decay):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _fade(recent: Floats, decay: float) -> None:
     kinds, rows, columns = recent.shape
     for kind in range(kinds):
         for row in range(rows):
@@ -136,8 +138,8 @@ def _fade(recent, decay):  # type: ignore[no-untyped-def]
                 recent[kind, row, place] *= decay
 
 
-@numba.njit
-def _merge(recent, total, last, threshold, now):  # type: ignore[no-untyped-def]
+@njit(cache=True)
+def _merge(recent: Floats, total: Floats, last: Floats, threshold: float, now: int) -> None:
     usual = 1.0 / (now - 1) if now > 1 else 0.0
     kinds, rows, columns = recent.shape
     for kind in range(kinds):

@@ -2,14 +2,14 @@
 
 Counts of a window are compared with the host's own earlier windows, meetings with how often the host meets anybody
 new, sizes with those of the same pair, host and service. Everything fades over about a week of minutes and every table
-is bounded. Flows that were flagged are not learned, or a long attack would become the habit.
+is bounded. Counts, sizes and rates of flagged flows are not learned, or a long attack would become the habit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +19,21 @@ from eddyline.habits.lessons import Batch, Lesson, lesson
 from eddyline.habits.reading import COUNTS, HabitColumns, read
 from eddyline.habits.tables import Floats, Table
 
-__all__ = ["LAG", "LIMIT", "TAU", "Conversations", "Floats", "HabitColumns", "Habits", "Table"]
+T = TypeVar("T")
 
+__all__ = ["LAG", "LIMIT", "TAU", "Conversations", "Floats", "HabitColumns", "Habits", "Table", "judged"]
+
+WARM: Final = 0.3  # share of training windows that a young memory cannot judge yet
 LAG: Final = 1  # window k is scored with the memory as it was after window k - 1 - LAG, so that steps may overlap
 TAU: Final = 10_000.0  # windows after which a habit has faded to 1/e: a week of minutes
 LIMIT: Final = 1 << 20  # keys of each table
 FLAGGED: Final = 0.3  # of a meeting: what a flagged flow teaches; its counts and sizes teach nothing
 _TABLES: Final = {"hosts": (4, len(COUNTS)), "pairs": (1, 2), "seen": (0, 0), "sizes": (0, len(OWN))}
+
+
+def judged(windows: Sequence[T]) -> Sequence[T]:
+    """Leave out the first windows, in time order, which a memory that began with them could not judge."""
+    return windows[min(round(WARM * len(windows)), len(windows) - 1) :]
 
 
 @dataclass(slots=True)

@@ -26,31 +26,37 @@ class WindowKeys:
     back: Keys  # (P,) the other way round
     service: Keys  # (C,) the destination's service
     port: Keys  # (C,) the source's port
+    sizes: tuple[Keys, ...]  # of the flows' sizes by level, coarsest first, each (C,)
+    other_sizes: tuple[Keys, ...]  # the same of flows answered where these were not, and the other way round
 
     @classmethod
     def of(cls, window: Conversations) -> Self:
-        """Compute them once per window."""
+        """Compute them, once per window: `HabitColumns` keeps them."""
         hosts, ends = window.host_keys, (window.source[window.pair], window.target[window.pair])
         pair, back = (
             _both(hosts[window.source], hosts[window.target]),
             _both(hosts[window.target], hosts[window.source]),
         )
         service, port = (code * 4 + window.proto for code in (window.service, window.port))
+        sources, targets = hosts[ends[0]], hosts[ends[1]]
+        of_sizes = (
+            _size_keys(sources, targets, pair[window.pair], service, silent)
+            for silent in (window.unanswered, ~window.unanswered)
+        )
         return cls(
             marked(hosts, SENT, 0), marked(hosts, RECEIVED, 0), pair, back,
-            marked(hosts[ends[1]], SERVICE, service), marked(hosts[ends[0]], PORT, port),
+            marked(targets, SERVICE, service), marked(sources, PORT, port), *of_sizes,
         )  # fmt: skip
 
-    def sizes(self, window: Conversations, silent: NDArray[np.bool_]) -> list[Keys]:
-        """Keys of the size habits by level, coarsest first, each (C,); habits of unanswered flows stand apart."""
-        hosts, number = window.host_keys, (window.service * 4 + window.proto) * 2 + silent
-        everyone = np.full(len(window), SITE[0])
-        ends = hosts[window.source[window.pair]], hosts[window.target[window.pair]]
-        levels = (everyone, everyone, *ends, self.pair[window.pair])
-        numbers = (silent.astype(np.int64), *[number] * 4)
-        return [
-            marked(keys, SIZE + level, code) for level, (keys, code) in enumerate(zip(levels, numbers, strict=True))
-        ]
+
+def _size_keys(source: Keys, target: Keys, pair: Keys, service: Places, silent: NDArray[np.bool_]) -> tuple[Keys, ...]:
+    """Keys of the size habits by level, each (C,); habits of unanswered flows stand apart."""
+    everyone, number = np.full(len(pair), SITE[0]), service * 2 + silent
+    levels = (everyone, everyone, source, target, pair)
+    numbers = (silent.astype(np.int64), *[number] * 4)
+    return tuple(
+        marked(keys, SIZE + level, code) for level, (keys, code) in enumerate(zip(levels, numbers, strict=True))
+    )
 
 
 def marked(keys: Keys, kind: int, number: Places | int) -> Keys:

@@ -58,7 +58,7 @@ def lesson(window: Conversations, columns: HabitColumns, weight: Floats, flagged
         weight: of each flow, 1, or 0 where it was flagged, (E,): flagged counts, sizes and rates are never learned.
         flagged: what a flagged flow still counts for as a meeting of two hosts, which has taken place after all.
     """
-    keys = WindowKeys.of(window)
+    keys = columns.keys
     kept = np.bincount(window.of_flow, weight, minlength=len(window)).astype(np.float64)
     met = kept + flagged * (window.flows - kept)
     return {
@@ -118,9 +118,8 @@ def _size_batch(window: Conversations, keys: WindowKeys, weight: Floats) -> Batc
     n, mean = np.zeros(len(window)), np.zeros((len(window), len(OWN)))
     square = np.zeros_like(mean)
     _summed(window.of_flow, weight, window.sizes, n, mean, square)
-    levels = keys.sizes(window, window.unanswered)
     every = [np.concatenate([part] * LEVELS) for part in (n, mean, square)]
-    return Batch.of(np.concatenate(levels), *every)
+    return Batch.of(np.concatenate(keys.sizes), *every)
 
 
 @njit(cache=True)

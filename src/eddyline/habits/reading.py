@@ -18,9 +18,8 @@ from eddyline.hashing import Places
 NEW: Final = 0.5  # a pair or port seen in fewer windows than this is new
 COUNTS: Final = ("flows", "peers", "ports", "unanswered", "bytes", "new peers", "spread")
 LEVELS: Final = 5  # of size habits: site, service, service at the source, at the destination, between the two
-MET, PAIRS, TRIED, PORTS = range(
-    1, 5
-)  # plain sums of a host: new pairs, all pairs, new ports, all ports; MET of a pair
+# Plain sums of a host: new pairs, all pairs, new ports, all ports; a pair has MET only.
+MET, PAIRS, TRIED, PORTS = range(1, 5)
 _PULL: Final = 2.0  # windows that the coarser habit counts for
 _FLOOR: Final = 0.3  # least standard deviation, natural log units
 
@@ -40,9 +39,11 @@ class HabitColumns:
         service_known: windows in which the destination had this service, (C,).
         port_known, tries: windows in which the source used this port, and its chance to try a new one, (C,).
         silence: chance that a flow like this gets no answer, (C,).
+        keys: what everything in the window is called in the tables.
         size_mean, size_sd: of the flow's own sizes, (C, 7), see OWN. size_known: flows behind them by level, (C, 5).
     """
 
+    keys: WindowKeys
     sent: Floats
     received: Floats
     sent_usual: Floats
@@ -80,7 +81,7 @@ def read(tables: Mapping[str, Table], window: Conversations, now: int) -> HabitC
     meets = _meets(hosts, source, target, everyone, window, now)
     silence, size = _sizes(tables["sizes"], keys, window, now)
     return HabitColumns(
-        sent, received, sent_usual, received_usual, np.log1p(window.spread),
+        keys, sent, received, sent_usual, received_usual, np.log1p(window.spread),
         of_pair, _usual(pairs, pairs.find(marked(SITE, PAIR, 0)), pair_rows, now), known, meets,
         np.stack([hosts.weights(source, now), hosts.weights(target, now)], 1),
         seen.weights(seen.find(keys.service), now), seen.weights(seen.find(keys.port), now),
@@ -140,8 +141,8 @@ def _pulled(
 
 def _sizes(table: Table, keys: WindowKeys, window: Conversations, now: int) -> tuple[Floats, tuple[Floats, ...]]:
     """Chance of no answer (C,), and mean, deviation and evidence of the sizes, (C, 7), (C, 7), (C, 5)."""
-    rows = np.stack([table.find(level) for level in keys.sizes(window, window.unanswered)], 1)
-    other = [table.weights(table.find(level), now) for level in keys.sizes(window, ~window.unanswered)]
+    rows = np.stack([table.find(level) for level in keys.sizes], 1)
+    other = [table.weights(table.find(level), now) for level in keys.other_sizes]
     mean, spread = np.zeros((len(window), len(OWN))), np.full((len(window), len(OWN)), 16.0)
     known, silence = np.zeros((len(window), LEVELS)), np.empty(len(window))
     _narrowed(table.rows, table.last, rows, now, table.tau, mean, spread, known)

@@ -134,25 +134,28 @@ def _index(slots: Slots, keys: Keys, size: int) -> None:
 
 
 @njit(cache=True)
-def _find(slots: Slots, known: Keys, keys: Keys) -> Places:
+def _slot(slots: Slots, known: Keys, key: np.uint64) -> np.uint64:
+    """Where a key is, or the free slot where it would be."""
     mask = np.uint64(len(slots) - 1)
+    slot = key & mask
+    while slots[slot] >= 0 and known[slots[slot]] != key:
+        slot = (slot + np.uint64(1)) & mask
+    return slot
+
+
+@njit(cache=True)
+def _find(slots: Slots, known: Keys, keys: Keys) -> Places:
     places = np.empty(len(keys), np.int64)
     for place in range(len(keys)):
-        slot = keys[place] & mask
-        while slots[slot] >= 0 and known[slots[slot]] != keys[place]:
-            slot = (slot + np.uint64(1)) & mask
-        places[place] = slots[slot]
+        places[place] = slots[_slot(slots, known, keys[place])]
     return places
 
 
 @njit(cache=True)
 def _add(slots: Slots, known: Keys, rows: Rows, last: Places, size: int, keys: Keys, now: int) -> tuple[Places, int]:
-    mask = np.uint64(len(slots) - 1)
     places = np.empty(len(keys), np.int64)
     for place in range(len(keys)):
-        slot = keys[place] & mask
-        while slots[slot] >= 0 and known[slots[slot]] != keys[place]:
-            slot = (slot + np.uint64(1)) & mask
+        slot = _slot(slots, known, keys[place])
         row = slots[slot]
         if row < 0 and size < len(known):
             row = size

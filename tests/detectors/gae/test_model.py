@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from reference_gae import ReferenceGae as Plain
 from torch import Tensor
 
 from eddyline.detectors.gae.adjacency import Limits
@@ -9,7 +10,6 @@ from eddyline.detectors.gae.edges import Edges
 from eddyline.detectors.gae.model import GuidedGae, Sizes
 from eddyline.detectors.gae.parity import own_name
 from eddyline.errors import ConfigError
-from tests.detectors.gae.plain import Plain
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse invariant checks:UserWarning")  # of torch_geometric's A @ A
 SMALL = Sizes(in_channels=5, hidden=6, heads=3, edge_dim=4, global_dim=7)

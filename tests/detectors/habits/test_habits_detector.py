@@ -14,12 +14,12 @@ from eddyline.calibration import Ranks
 from eddyline.config import TrainSettings
 from eddyline.detectors.habits.detector import HabitsDetector
 from eddyline.detectors.habits.explain import explanation
-from eddyline.detectors.habits.recipe import WARM, fit
+from eddyline.detectors.habits.recipe import fit
 from eddyline.detectors.habits.terms import TERMS, surprises
 from eddyline.errors import ArtifactError
 from eddyline.explanations import Explanation
 from eddyline.graphs import FlowGraph, build_graph, columns_of
-from eddyline.habits import Habits
+from eddyline.habits import WARM, Habits
 from tests.habits import Flow, grouped, live, window
 
 MINUTES = 60
@@ -291,3 +291,11 @@ def test_the_recipe_leaves_out_what_a_young_memory_judged(tmp_path: Path) -> Non
     assert found.ranks[0].n == sum(map(len, fresh[skipped:]))
     assert metrics == {"windows": len(fresh) - skipped}
     assert len(said) == 1
+
+
+def test_on_another_network_every_cap_is_fitted_anew() -> None:
+    detector, fresh, _ = office()
+    other = detector.refitted(fresh[:10])
+    for cap, again, old in zip(other.ranks, HabitsDetector.fit(fresh[:10]).ranks, detector.ranks, strict=True):
+        np.testing.assert_array_equal(cap.values, again.values)
+        assert cap.n == sum(map(len, fresh[:10])) < old.n

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -50,9 +51,15 @@ class GaeDetector:
     """
 
     name = "gae"
+    least_scale = 0.0
 
     def __init__(self, model: GuidedGae, projection: Tensor, preparation: Preparation) -> None:
         self.model, self.projection, self.preparation = model, projection, preparation
+
+    def refitted(self, graphs: Sequence[FlowGraph]) -> Self:
+        """Return itself: everything it has was learned by gradient."""
+        del graphs
+        return self
 
     def score(self, graph: FlowGraph) -> Tensor:
         """Raw scores, float32 (E,), in the window's order."""

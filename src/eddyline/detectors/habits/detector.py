@@ -35,6 +35,7 @@ class HabitsDetector:
     """
 
     name = "habits"
+    least_scale = 1.0  # a sum of surprises: p falls by a factor e per nat at most
 
     def __init__(self, ranks: Sequence[Ranks]) -> None:
         self.ranks = tuple(ranks)
@@ -44,6 +45,10 @@ class HabitsDetector:
         """Fit the caps on benign windows, each with the habit columns it had when it was new."""
         found = np.concatenate([surprises(graph.conversations(), columns_of(graph)) for graph in graphs])
         return cls([Ranks.of(found[:, term]) for term in range(len(TERMS))])
+
+    def refitted(self, graphs: Sequence[FlowGraph]) -> Self:
+        """Return one whose caps are those of another network; there is nothing else to it."""
+        return self.fit(graphs)
 
     def score(self, graph: FlowGraph) -> Tensor:
         """Raw scores, nats, float32 (E,), in the window's order."""

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from eddyline.config import TrainSettings
 from eddyline.detectors.habits.detector import HabitsDetector
 from eddyline.graphs import FlowGraph
-
-WARM: Final = 0.3  # share of the windows after which a memory knows enough to be judged
+from eddyline.habits import judged
 
 
 def fit(
@@ -22,7 +20,6 @@ def fit(
     Every window was judged by the memory of the windows before it only, so all of them are as good as held out.
     """
     del settings, checkpoint
-    windows = [*training, *held]
-    fresh = windows[min(round(WARM * len(windows)), len(windows) - 1) :]
+    fresh = judged([*training, *held])
     report("fitting habits", len(fresh), len(fresh), f"{sum(map(len, fresh)):,} flows")
     return HabitsDetector.fit(fresh), fresh, {"windows": float(len(fresh))}
