@@ -205,3 +205,23 @@ def test_nothing_to_calibrate_on_is_a_wrong_configuration() -> None:
         Calibration.of(floats())
     with pytest.raises(ConfigError, match="1 of 2 scores are not finite"):
         Calibration.of(floats(1, np.nan))
+
+
+@given(st.lists(st.floats(-(2.0**90), 2.0**90, width=32), min_size=1, max_size=80), st.integers(0, 2**32 - 1))
+@settings(max_examples=150, deadline=None)
+def test_the_search_by_buckets_agrees_with_a_plain_one(observed: list[float], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ranks = Ranks.of(floats(*observed))
+    tried = np.r_[ranks.values, rng.choice(ranks.values, 40) * rng.uniform(0.9, 1.1, 40), -np.inf, np.inf]
+    want = np.searchsorted(ranks.values, tried.astype(np.float32), side="left")
+    assert ranks.count(tried).tolist() == np.append(ranks.at_least, 0)[want].tolist()
+
+
+def test_a_surprise_counts_for_no_more_than_benign_flows_support() -> None:
+    """Of three observations 1, 2, 3 one is at least 2.5: a share of 2 / 4."""
+    ranks = Ranks.of(floats(1, 2, 3))
+    np.testing.assert_allclose(ranks.supported(floats(0.5, 2.5, 99)), [0, np.log(2), np.log(4)], rtol=1e-6)
+
+
+def test_a_score_that_is_no_number_counts_as_beyond_all_of_them() -> None:
+    assert Ranks.of(floats(1, 2)).count(floats(np.nan)).tolist() == [0]

@@ -6,11 +6,12 @@ of pair-minutes, not of flows. Both are kept, and p claims no more than they sup
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -22,8 +23,10 @@ LIMIT: Final = 40_000  # scores kept; beyond it the ordinary ones are thinned, t
 ENOUGH: Final = 1_000  # pair-minutes below which p <= 1e-3 rests on extrapolation
 WITHIN: Final = 3.0  # the promise: p <= a happens to no more than WITHIN * a of benign pair-minutes
 _TAIL: Final = 20_000
+_BUCKETS: Final = 4  # of the grid, for each value
 _TOP: Final = 0.02  # share of the scores, at least 20, that the tail is fitted on
 _LEAST: Final = 20
+Grid: TypeAlias = tuple[float, float, NDArray[np.int32]]  # start, buckets per unit, first value of each bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,21 @@ class Ranks:
     Args:
         values: distinct, ascending, float32 (K,).
         at_least: how many observations exceed `values[k - 1]` (all of them for k = 0), int64 (K,).
+        shares: (1 + count) / (n + 1) by the number of values below, float64 (K + 1,).
+        nats: -ln of them, float32 (K + 1,).
+        grid: where the search for a value begins, see `_grid`.
     """
 
     values: NDArray[np.float32]
     at_least: NDArray[np.int64]
+    shares: Floats = field(init=False)
+    nats: NDArray[np.float32] = field(init=False)
+    grid: Grid = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shares", (1.0 + np.append(self.at_least, 0)) / (self.n + 1.0))
+        object.__setattr__(self, "nats", -np.log(self.shares).astype(np.float32))
+        object.__setattr__(self, "grid", _grid(np.ascontiguousarray(self.values)))
 
     @classmethod
     def of(cls, observed: NDArray[np.float32]) -> Self:
@@ -57,12 +71,18 @@ class Ranks:
 
     def count(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
         """How many observations are at least as large as each value, (E,)."""
-        place = np.searchsorted(self.values, np.asarray(values, np.float32), side="left")
-        return np.append(self.at_least, 0)[place]
+        return np.append(self.at_least, 0)[self._below(values)]
 
     def share(self, values: NDArray[np.float32]) -> Floats:
-        """(1 + count) / (n + 1), in (0, 1]: the conformal p-value of each value."""
-        return np.asarray((1.0 + self.count(values)) / (self.n + 1.0), np.float64)
+        """(1 + count) / (n + 1), in (0, 1]: the conformal p-value of each value (E,)."""
+        return np.asarray(self.shares[self._below(values)], np.float64)
+
+    def supported(self, surprise: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Each surprise (E,), nats, but no more than -ln of its share: what the observations support."""
+        return np.minimum(surprise, self.nats[self._below(surprise)])
+
+    def _below(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
+        return np.asarray(_all_below(self.values, self.grid, np.ascontiguousarray(values, np.float32)), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +133,22 @@ class Calibration:
 
         What flows say, and no less than the share of pair-minutes / WITHIN, where there are ENOUGH of those to say it.
         """
-        beyond = np.maximum(np.asarray(raw, np.float64) - float(self.flows.values[-1]), 0.0)
-        left = np.exp(-beyond / self.scale)
-        share = self.flows.share(raw)
-        if self.pairs.n >= ENOUGH:
-            share = np.maximum(share, self.pairs.share(raw) / WITHIN)
-        return np.asarray(np.maximum(share * left, SMALLEST), np.float64)
+        flows, pairs, raw = self.flows, self.pairs, np.ascontiguousarray(raw, np.float32)
+        within = WITHIN if pairs.n >= ENOUGH else np.inf
+        return np.asarray(
+            _p(
+                flows.values,
+                flows.grid,
+                flows.shares,
+                pairs.values,
+                pairs.grid,
+                pairs.shares,
+                within,
+                self.scale,
+                raw,
+            ),
+            np.float64,
+        )
 
     def save(self, file: Path) -> None:
         """Write one safetensors file."""
@@ -140,3 +170,67 @@ class Calibration:
             return cls(flows, Ranks(parts["pair_scores"], parts["pairs_at_least"]), float(parts["scale"][0]))
         except (OSError, KeyError, SafetensorError) as error:
             raise ArtifactError(f"calibration: `{file}` cannot be read ({error}); run `eddyline calibrate`") from error
+
+
+def _grid(values: NDArray[np.float32]) -> Grid:
+    """Even buckets over all but the outermost thousandths of ascending values (K,): a handful of values in each."""
+    low, high = (float(values[int(place * (len(values) - 1))]) for place in (0.001, 0.999))
+    buckets = _BUCKETS * len(values)
+    per_unit = buckets / max(high - low, float(np.finfo(np.float32).tiny))
+    return low, per_unit, np.asarray(_starts(values, low, per_unit, buckets), np.int32)
+
+
+@njit(cache=True)
+def _bucket(value: float, low: float, per_unit: float, buckets: int) -> int:
+    return int(min(max((value - low) * per_unit, 0.0), buckets - 1.0))
+
+
+@njit(cache=True)
+def _starts(values: NDArray[np.float32], low: float, per_unit: float, buckets: int) -> NDArray[np.int32]:
+    starts = np.full(buckets + 1, len(values), np.int32)
+    for place in range(len(values) - 1, -1, -1):
+        starts[_bucket(values[place], low, per_unit, buckets)] = place
+    for bucket in range(buckets - 1, -1, -1):
+        starts[bucket] = min(starts[bucket], starts[bucket + 1])
+    return starts
+
+
+@njit(cache=True)
+def _below(values: NDArray[np.float32], grid: Grid, value: np.float32) -> int:
+    """How many of the ascending `values` (K,) are smaller; NaN is beyond all of them."""
+    if np.isnan(value):
+        return len(values)
+    low, per_unit, starts = grid
+    bucket = _bucket(float(value), low, per_unit, len(starts) - 1)
+    first, last = starts[bucket], starts[bucket + 1]
+    while first < last:
+        middle = (first + last) // 2
+        if values[middle] < value:
+            first = middle + 1
+        else:
+            last = middle
+    return int(first)
+
+
+@njit(cache=True)
+def _all_below(values: NDArray[np.float32], grid: Grid, tried: NDArray[np.float32]) -> NDArray[np.int64]:
+    found = np.empty(len(tried), np.int64)
+    for row in range(len(tried)):
+        found[row] = _below(values, grid, tried[row])
+    return found
+
+
+@njit(cache=True)
+def _p(
+    flows: NDArray[np.float32], flow_grid: Grid, flow_shares: Floats, pairs: NDArray[np.float32], pair_grid: Grid,
+    pair_shares: Floats, within: float, scale: float, raw: NDArray[np.float32],
+) -> Floats:  # fmt: skip
+    p = np.empty(len(raw))
+    highest = np.float64(flows[-1])
+    for row in range(len(raw)):
+        p[row] = flow_shares[_below(flows, flow_grid, raw[row])]
+        if within < np.inf:
+            p[row] = max(p[row], pair_shares[_below(pairs, pair_grid, raw[row])] / within)
+        if raw[row] > highest:
+            p[row] = max(p[row] * np.exp((highest - raw[row]) / scale), SMALLEST)
+    return p

@@ -110,7 +110,7 @@ class Drift:
         """Remember this window's strange minutes, make customs of those whose embargo is over, return the rest."""
         waiting = list(self.waiting)
         lowest = np.ones(len(window.source))
-        np.minimum.at(lowest, window.pair[window.of_flow], p0)
+        _lowest(window.of_flow, window.pair, p0, lowest)
         strange = np.flatnonzero(lowest <= _STRANGE)
         if len(strange):
             bins = np.clip((np.log(_STRANGE / lowest[strange]) / _STEP).astype(np.int64), 0, _BINS - 1)
@@ -120,7 +120,7 @@ class Drift:
             more = np.zeros((len(pairs), _BINS), np.float32)
             more[np.arange(len(pairs)), bins] = 1
             none = np.zeros((len(pairs), 0), np.float32)
-            self.customs.take(pairs, now, np.ones(len(pairs), np.float32), none, none, more)
+            self.customs.take(pairs[None], now, np.ones(len(pairs), np.float32), none, none, more)
         while sum(len(pairs) for _, pairs, _ in waiting) > _WAITING:
             waiting.pop(0)  # a flood of strange pairs never becomes a custom
         return tuple(waiting)
@@ -157,3 +157,10 @@ def _look_up(of_flow: Places, pair: Places, p0: Floats, stranger: Floats, custom
         if p0[flow] <= _STRANGE:
             place = min(int(np.log(_STRANGE / p0[flow]) / _STEP), _BINS - 1)
             custom[flow] = stranger[pair[of_flow[flow]], place]
+
+
+@njit(cache=True)
+def _lowest(of_flow: Places, pair: Places, p0: Floats, lowest: Floats) -> None:
+    for flow in range(len(of_flow)):
+        mine = pair[of_flow[flow]]
+        lowest[mine] = min(lowest[mine], p0[flow])

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
@@ -23,7 +24,7 @@ from eddyline.errors import ConfigError
 from eddyline.flows import EDGE_FEATURES, LABEL_COLUMNS
 from eddyline.habits.conversations import Conversations, conversations
 from eddyline.habits.reading import HabitColumns
-from eddyline.hashing import group
+from eddyline.hashing import Places, group
 from eddyline.windows import Window
 
 Codes: TypeAlias = NDArray[np.int32]
@@ -97,10 +98,8 @@ def build_graph(window: Window, device: str = "cpu") -> FlowGraph:
 
 
 def _on_cpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array, device: str) -> tuple[pa.Array, Tensor, Tensor]:
-    kept, place = _by_appearance(src, dst, len(hosts))
     edges = np.empty((2, len(src)), np.int64)
-    np.take(place, src, out=edges[0])
-    np.take(place, dst, out=edges[1])
+    kept = _by_appearance(src, dst, np.full(len(hosts), -1, np.int64), edges)
     features = np.empty((len(EDGE_FEATURES), len(src)), np.float32)
     for row, name in zip(features, EDGE_FEATURES, strict=True):
         _fill(row, flows[name])
@@ -125,19 +124,28 @@ def _unified_codes(flows: pa.Table) -> tuple[Codes, Codes, pa.Array]:
     return first, second, both.chunk(0).dictionary
 
 
-def _by_appearance(src: Codes, dst: Codes, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Dictionary entries that occur, senders first, by first appearance, and each entry's place among them.
+@njit(cache=True)
+def _by_appearance(src: Codes, dst: Codes, place: Places, edges: Places) -> Places:
+    """Number the dictionary entries that occur, senders first, by first appearance; return them in that order.
 
     So the graph is the same however the stream was batched and whatever else the dictionaries hold.
+
+    Args:
+        src, dst: codes of each flow, (E,).
+        place: -1 for every dictionary entry; becomes each one's number.
+        edges: becomes both ends of each flow, (2, E).
     """
-    first = np.full(size, 2 * len(src), np.int64)
-    for offset, codes in ((len(src), dst), (0, src)):
-        first[codes[::-1]] = np.arange(offset + len(codes) - 1, offset - 1, -1)  # the last write wins: the first row
-    kept = np.flatnonzero(first < 2 * len(src))
-    kept = kept[np.argsort(first[kept])]
-    place = np.empty(size, np.int64)
-    place[kept] = np.arange(len(kept))
-    return kept, place
+    kept = np.empty(len(place), np.int64)
+    hosts = 0
+    for end, codes in enumerate((src, dst)):
+        for flow in range(len(codes)):
+            code = codes[flow]
+            if place[code] < 0:
+                place[code] = hosts
+                kept[hosts] = code
+                hosts += 1
+            edges[end, flow] = place[code]
+    return kept[:hosts].copy()
 
 
 def _fill(row: NDArray[np.float32], column: pa.ChunkedArray) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eddyline.graphs import build_graph
-from eddyline.habits.conversations import HIGH_PORT, SERVICE_PORTS, SERVICES, Conversations
+from eddyline.habits.conversations import HIGH_PORT, SERVICE_PORTS, SERVICES, Conversations, _logs
 from tests.habits import Flow, grouped, some_flows, window
 
 NO_PORT, LOW, MIDDLE, HIGH, SERVER_FIRST = range(len(SERVICE_PORTS), SERVICES)
@@ -146,3 +146,13 @@ def test_an_empty_window_has_no_conversations() -> None:
     found = grouped()
     assert len(found) == 0
     assert found.sizes.shape == (0, 7)
+
+
+@given(st.lists(st.floats(0, 2.0**60, width=32), min_size=1, max_size=600), st.integers(0, 599))
+@settings(max_examples=60, deadline=None)
+def test_the_compiled_logarithm_agrees_with_the_library(values: list[float], unknown: int) -> None:
+    more = np.float32(1) + np.array(values, np.float32)
+    more[unknown:] = np.nan
+    found = np.empty_like(more)
+    _logs(more, found)
+    np.testing.assert_allclose(found, np.log(more.astype(float)), rtol=3e-7, atol=1e-9)

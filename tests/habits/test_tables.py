@@ -44,14 +44,14 @@ def observe(table: Table, keys: np.ndarray, now: int, weight: float = 1.0) -> No
     """Add plain observations of weight only."""
     shape = (len(keys), table.columns)
     more = np.zeros((len(keys), table.sums), np.float32)
-    table.take(keys, now, np.full(len(keys), weight, np.float32), *(np.zeros(shape, np.float32),) * 2, more)
+    table.take(keys[None], now, np.full(len(keys), weight, np.float32), *(np.zeros(shape, np.float32),) * 2, more)
 
 
 def test_three_observations_of_one_key_by_hand() -> None:
     """Values 2, 4 and 9, weights 1, 1 and 2: mean 24 / 4 = 6, squares 16 + 4 + 2 * 9 = 38."""
     table = Table.empty(1_000, 1, 1, TAU)
     values, more = np.array([[2], [4], [9]], np.float32), np.array([[1], [10], [100]], np.float32)
-    table.take(keys_of(7, 7, 7), 5, np.array([1, 1, 2], np.float32), values, np.zeros((3, 1), np.float32), more)
+    table.take(keys_of(7, 7, 7)[None], 5, np.array([1, 1, 2], np.float32), values, np.zeros((3, 1), np.float32), more)
     assert table.size == 1
     np.testing.assert_allclose(table.rows[0], [4, 111, 6, 38], rtol=1e-6)
     assert table.weights(table.find(keys_of(7)), 5).tolist() == [4.0]
@@ -60,12 +60,14 @@ def test_three_observations_of_one_key_by_hand() -> None:
 def test_everything_but_the_mean_fades_and_a_look_does_not_fade_it() -> None:
     table = Table.empty(1_000, 1, 1, TAU)
     one = np.ones((1, 1), np.float32)
-    table.take(keys_of(7), 0, np.ones(1, np.float32), 3 * one, 8 * one, 5 * one)
+    table.take(keys_of(7)[None], 0, np.ones(1, np.float32), 3 * one, 8 * one, 5 * one)
     place = table.find(keys_of(7))
     for _ in range(2):
         np.testing.assert_allclose(table.weights(place, 50), [exp(-1)], rtol=1e-6)
         np.testing.assert_allclose(table.weights(place, 50, 1), [5 * exp(-1)], rtol=1e-6)
-    table.take(keys_of(7), 50, np.zeros(1, np.float32), 99 * one, 99 * one, one)  # weight 0: only the plain sum counts
+    table.take(
+        keys_of(7)[None], 50, np.zeros(1, np.float32), 99 * one, 99 * one, one
+    )  # weight 0: only the plain sum counts
     np.testing.assert_allclose(table.rows[place[0]], [exp(-1), 5 * exp(-1) + 1, 3, 8 * exp(-1)], rtol=1e-6)
 
 
@@ -98,7 +100,7 @@ def test_random_streams_agree_with_the_plain_table(seed: int, sums: int, columns
         mean, square = (rng.normal(5, 2, (n, columns)).astype(np.float32) for _ in range(2))
         more = rng.integers(0, 4, (n, sums)).astype(np.float32)
         square = square**2
-        table.take(keys, now, weight, mean, square, more)
+        table.take(keys[None], now, weight, mean, square, more)
         plain.take(keys, now, weight, mean, square, more)
         assert table.size == len(plain.rows)
     for key, (n, added, means, squares, last) in plain.rows.items():
@@ -154,7 +156,7 @@ def test_the_same_stream_forgets_the_same_rows() -> None:
         for now in range(30):
             keys = (rng.zipf(1.3, 200) % 5_000).astype(np.uint64)
             values = rng.normal(size=(200, 1)).astype(np.float32)
-            table.take(keys, now, np.ones(200, np.float32), values, 0 * values, np.zeros((200, 0), np.float32))
+            table.take(keys[None], now, np.ones(200, np.float32), values, 0 * values, np.zeros((200, 0), np.float32))
         return table.parts()
 
     first, second = run(), run()
@@ -173,7 +175,7 @@ def test_a_table_read_back_goes_on_bit_for_bit(seed: int, stop: int) -> None:
         keys = (rng.zipf(1.3, 60) % 2_000).astype(np.uint64)
         values, more = rng.normal(size=(60, 1)).astype(np.float32), rng.random((60, 1)).astype(np.float32)
         for one in {id(table): table, id(other): other}.values():
-            one.take(keys, now, np.ones(60, np.float32), values, values**2, more)
+            one.take(keys[None], now, np.ones(60, np.float32), values, values**2, more)
     for name, values in table.parts().items():
         assert values.dtype == other.parts()[name].dtype
         np.testing.assert_array_equal(values, other.parts()[name])

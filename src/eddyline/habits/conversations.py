@@ -25,11 +25,12 @@ SERVICE_PORTS: Final = (
 )  # fmt: skip
 SERVICES: Final = len(SERVICE_PORTS) + 5  # and: no port, below 1024, below 32768, above, server speaks first
 _NONE, _LOW, _MIDDLE, _HIGH, _SERVER = range(len(SERVICE_PORTS), SERVICES)
-_SERVICE_OF: Final = np.full(65_536, -1, np.int64)
+_SERVICE_OF: Final = np.full(65_536, -1, np.int8)  # small, so that it stays in the cache
 _SERVICE_OF[list(SERVICE_PORTS)] = np.arange(len(SERVICE_PORTS))
 
 HIGH_PORT: Final = 32_768  # ports from here on are drawn by clients and count as one
 _NO_PORT, _SERVER_PORT = HIGH_PORT + 1, HIGH_PORT + 2  # port keys of what has none; servers' own ports follow
+_AT_ONCE: Final = 512  # flows, so that what lies between two loops stays in the cache
 OWN: Final = ("bytes", "rev_bytes", "packets", "rev_packets", "duration_us", "bytes/packet", "rev_bytes/packet")
 
 
@@ -102,7 +103,7 @@ def _mirrored(pairs: Places, hosts: int) -> NDArray[np.bool_]:
 @njit(cache=True)
 def _keys(
     pair: Places, src_port: Rows, dst_port: Rows, proto: Rows, answers: Rows,
-    mirrored: NDArray[np.bool_], service_of: Places, keys: Keys,
+    mirrored: NDArray[np.bool_], service_of: NDArray[np.int8], keys: Keys,
 ) -> None:  # fmt: skip
     """Pack pair, port key, protocol class and answer of each flow into one key."""
     for flow in range(len(pair)):
@@ -118,7 +119,7 @@ def _keys(
 
 
 @njit(cache=True)
-def _port_key(src_port: float, dst_port: float, proto: float, service_of: Places) -> int:
+def _port_key(src_port: float, dst_port: float, proto: float, service_of: NDArray[np.int8]) -> int:
     if proto == 1 or proto == 58 or np.isnan(dst_port):
         return _NO_PORT
     if not np.isnan(src_port):
@@ -138,7 +139,7 @@ def _proto_class(proto: float) -> int:
 
 
 @njit(cache=True)
-def _unpacked(keys: Keys, service_of: Places) -> tuple[Places, Places, Places, Places, NDArray[np.bool_]]:
+def _unpacked(keys: Keys, service_of: NDArray[np.int8]) -> tuple[Places, Places, Places, Places, NDArray[np.bool_]]:
     pair, port, service, proto = (
         np.empty(len(keys), np.int64), np.empty(len(keys), np.int64),
         np.empty(len(keys), np.int64), np.empty(len(keys), np.int64),
@@ -155,7 +156,7 @@ def _unpacked(keys: Keys, service_of: Places) -> tuple[Places, Places, Places, P
 
 
 @njit(cache=True)
-def _service(port: int, service_of: Places) -> int:
+def _service(port: int, service_of: NDArray[np.int8]) -> int:
     if port >= _SERVER_PORT:
         return _SERVER
     if port == _NO_PORT:
@@ -212,17 +213,43 @@ def _spread(end: Places, port: Keys, first: Places, counts: NDArray[np.float64],
 
 def _sizes(named: dict[str, Rows]) -> Rows:
     found = np.empty((len(named["bytes"]), len(OWN)), np.float32)
-    _logs(named["bytes"], named["rev_bytes"], named["packets"], named["rev_packets"], named["duration_us"], found)
+    _one_more_logs(
+        named["bytes"], named["rev_bytes"], named["packets"], named["rev_packets"], named["duration_us"], found
+    )
     return found
 
 
 @njit(cache=True, error_model="numpy")
-def _logs(sent: Rows, back: Rows, packets: Rows, back_packets: Rows, duration_us: Rows, found: Rows) -> None:
-    for flow in range(len(sent)):
-        found[flow, 0] = np.log1p(sent[flow])
-        found[flow, 1] = np.log1p(back[flow])
-        found[flow, 2] = np.log1p(packets[flow])
-        found[flow, 3] = np.log1p(back_packets[flow])
-        found[flow, 4] = np.log1p(duration_us[flow] / 1000)
-        found[flow, 5] = np.log1p(sent[flow] / max(packets[flow], 1))
-        found[flow, 6] = np.log1p(back[flow] / max(back_packets[flow], 1))
+def _one_more_logs(sent: Rows, back: Rows, packets: Rows, back_packets: Rows, duration_us: Rows, found: Rows) -> None:
+    one, more = np.float32(1), np.empty((_AT_ONCE, len(OWN)), np.float32)
+    for start in range(0, len(sent), _AT_ONCE):
+        end = min(start + _AT_ONCE, len(sent))
+        for flow in range(start, end):
+            row = more[flow - start]
+            row[0] = one + sent[flow]
+            row[1] = one + back[flow]
+            row[2] = one + packets[flow]
+            row[3] = one + back_packets[flow]
+            row[4] = one + duration_us[flow] / np.float32(1000)
+            row[5] = one + sent[flow] / max(packets[flow], one)
+            row[6] = one + back[flow] / max(back_packets[flow], one)
+        _logs(more[: end - start].ravel(), found[start:end].ravel())
+
+
+@njit(cache=True, error_model="numpy")
+def _logs(values: Rows, found: Rows) -> None:
+    """Natural logarithms of values from 1 up, NaN staying NaN.
+
+    Compilers turn this into eight logarithms at a time, which the library's function does not become. With value =
+    2^e m and 0.7 < m < 1.5, ln m = 2 artanh((m - 1) / (m + 1)); five terms of its series leave less than 2e-9.
+    """
+    for place in range(len(values)):
+        bits = np.float32(values[place]).view(np.int32)
+        exponent = (bits - np.int32(0x3F3504F3)) >> np.int32(23)  # counted from 1 / sqrt(2)
+        mantissa = np.int32(bits - (exponent << np.int32(23))).view(np.float32)
+        part = (mantissa - np.float32(1)) / (mantissa + np.float32(1))
+        square = part * part
+        series = np.float32(1 / 7) + square * np.float32(1 / 9)
+        series = np.float32(1 / 3) + square * (np.float32(1 / 5) + square * series)
+        log = np.float32(exponent) * np.float32(np.log(2)) + np.float32(2) * (part + part * square * series)
+        found[place] = log if values[place] == values[place] else values[place]

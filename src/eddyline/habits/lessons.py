@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 
 from eddyline.habits.conversations import OWN, Conversations
 from eddyline.habits.keys import PAIR, RECEIVED, SENT, SITE, WindowKeys, marked
-from eddyline.habits.reading import LEVELS, NEW, HabitColumns
+from eddyline.habits.reading import NEW, HabitColumns
 from eddyline.habits.tables import Floats, Rows
 from eddyline.hashing import Keys, Places, group
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one window teaches one table: keys (K,), weights (K,), means and squares (K, C), plain sums (K, S)."""
+    """What one window teaches one table: K observations, each of which goes to L rows.
+
+    Args:
+        keys: of the rows, (L, K). weight: (K,). mean, square: (K, C). more: plain sums, (K, S).
+    """
 
     keys: Keys
     weight: Rows
@@ -31,11 +35,13 @@ class Batch:
     def of(
         cls, keys: Keys, weight: Floats, mean: Floats, square: Floats | None = None, more: Floats | None = None
     ) -> Self:
-        """Keep the rows that weigh anything."""
-        zeros = np.zeros((len(keys), 0)) if more is None else more
+        """Keep the observations that weigh anything."""
+        zeros = np.zeros((len(weight), 0)) if more is None else more
         kept = (weight > 0) | (zeros > 0).any(1)
         parts = (weight, mean, np.zeros_like(mean) if square is None else square, zeros)
-        return cls(keys[kept], *(part[kept].astype(np.float32) for part in parts))
+        if kept.all():
+            return cls(keys, *(part.astype(np.float32) for part in parts))
+        return cls(keys[:, kept], *(part[kept].astype(np.float32) for part in parts))
 
     def parts(self) -> dict[str, NDArray[Any]]:
         """Its arrays by name."""
@@ -44,7 +50,7 @@ class Batch:
     @classmethod
     def read(cls, parts: Mapping[str, NDArray[Any]], prefix: str) -> Self:
         """Read back what `parts` gave, each name after `prefix`."""
-        return cls(*(parts[prefix + name] for name in ("keys", "weight", "mean", "square", "more")))
+        return cls(*(np.atleast_2d(parts[prefix + name]) if name == "keys" else parts[prefix + name] for name in ("keys", "weight", "mean", "square", "more")))
 
 
 Lesson: TypeAlias = Mapping[str, Batch]  # by table
@@ -65,7 +71,7 @@ def lesson(window: Conversations, columns: HabitColumns, weight: Floats, flagged
         "hosts": _host_batch(window, columns, keys, kept),
         "pairs": _pair_batch(window, columns, keys, kept, met),
         "seen": _seen_batch(window, keys, met),
-        "sizes": _size_batch(window, keys, weight),
+        "sizes": _size_batch(window, columns, weight),
     }
 
 
@@ -91,18 +97,15 @@ def _host_batch(window: Conversations, columns: HabitColumns, keys: WindowKeys, 
         ports = [np.bincount(port_end, port_share * new, minlength=hosts) for new in (tried, 1.0)]
         more = np.column_stack([*meetings, *(ports if role == SENT else nothing.T)])
         everyone = np.full(hosts, marked(SITE, role, 0)[0])
-        parts += [(own, weight, table, more), (everyone, weight, table, more)]
-    own, weight, table, more = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Batch.of(own, weight, table, None, more)
+        parts.append((np.stack([own, everyone], 1), weight, table, more))
+    both, weight, table, more = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Batch.of(both.T, weight, table, None, more)
 
 
 def _pair_batch(window: Conversations, columns: HabitColumns, keys: WindowKeys, kept: Floats, met: Floats) -> Batch:
     weight, meetings = (_shares(window.pair, part, window.flows, len(window.source)) for part in (kept, met))
     everyone = np.full(len(weight), marked(SITE, PAIR, 0)[0])
-    table = columns.of_pair
-    return Batch.of(
-        np.r_[keys.pair, everyone], np.r_[weight, weight], np.r_[table, table], None, np.r_[meetings, meetings][:, None]
-    )
+    return Batch.of(np.stack([keys.pair, everyone]), weight, columns.of_pair, None, meetings[:, None])
 
 
 def _seen_batch(window: Conversations, keys: WindowKeys, met: Floats) -> Batch:
@@ -111,26 +114,31 @@ def _seen_batch(window: Conversations, keys: WindowKeys, met: Floats) -> Batch:
         of, first = group(of_conversation)
         parts.append((of_conversation[first], _shares(of, met, window.flows, len(first))))
     own, weight = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Batch.of(own, weight, np.zeros((len(own), 0)))
+    return Batch.of(own[None], weight, np.zeros((len(own), 0)))
 
 
-def _size_batch(window: Conversations, keys: WindowKeys, weight: Floats) -> Batch:
-    n, mean = np.zeros(len(window)), np.zeros((len(window), len(OWN)))
-    square = np.zeros_like(mean)
-    _summed(window.of_flow, weight, window.sizes, n, mean, square)
-    every = [np.concatenate([part] * LEVELS) for part in (n, mean, square)]
-    return Batch.of(np.concatenate(keys.sizes), *every)
+def _size_batch(window: Conversations, columns: HabitColumns, weight: Floats) -> Batch:
+    n, mean, square = np.zeros(len(window)), np.zeros((len(window), len(OWN))), np.zeros((len(window), len(OWN)))
+    _summed(window.of_flow, weight, window.sizes, columns.size_mean, n, mean, square)
+    return Batch.of(columns.keys.sizes, n, mean, square)
 
 
 @njit(cache=True)
-def _summed(of_flow: Places, weight: Floats, sizes: Rows, n: Floats, mean: Floats, square: Floats) -> None:
+def _summed(
+    of_flow: Places, weight: Floats, sizes: Rows, near: Floats, n: Floats, mean: Floats, square: Floats
+) -> None:
+    """Weight, mean and summed squared deviation of the sizes of each conversation, by sums around a `near` value."""
     for flow in range(len(of_flow)):
         own, place = weight[flow], of_flow[flow]
-        if own <= 0:
-            continue
         n[place] += own
-        for column in range(sizes.shape[1]):
-            size = 0.0 if np.isnan(sizes[flow, column]) else sizes[flow, column]
-            away = size - mean[place, column]
-            mean[place, column] += away * own / n[place]
-            square[place, column] += own * away * (size - mean[place, column])
+        for column in range(len(OWN)):
+            size = sizes[flow, column]
+            away = (0.0 if np.isnan(size) else size) - near[place, column]
+            mean[place, column] += own * away
+            square[place, column] += own * away * away
+    for place in range(len(n)):
+        for column in range(len(OWN)):
+            if n[place] > 0:
+                away = mean[place, column] / n[place]
+                mean[place, column] = near[place, column] + away
+                square[place, column] = max(square[place, column] - n[place] * away * away, 0.0)

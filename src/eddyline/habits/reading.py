@@ -11,13 +11,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from eddyline.habits.conversations import OWN, Conversations
-from eddyline.habits.keys import PAIR, RECEIVED, SENT, SITE, WindowKeys, marked
+from eddyline.habits.keys import LEVELS, PAIR, RECEIVED, SENT, SITE, WindowKeys, marked
 from eddyline.habits.tables import Floats, Rows, Table
 from eddyline.hashing import Places
 
 NEW: Final = 0.5  # a pair or port seen in fewer windows than this is new
 COUNTS: Final = ("flows", "peers", "ports", "unanswered", "bytes", "new peers", "spread")
-LEVELS: Final = 5  # of size habits: site, service, service at the source, at the destination, between the two
 # Plain sums of a host: new pairs, all pairs, new ports, all ports; a pair has MET only.
 MET, PAIRS, TRIED, PORTS = range(1, 5)
 _PULL: Final = 2.0  # windows that the coarser habit counts for
@@ -75,7 +74,8 @@ def read(tables: Mapping[str, Table], window: Conversations, now: int) -> HabitC
         (SENT, keys.sent, window.sent, window.source, 0), (RECEIVED, keys.received, window.received, window.target, 1)
     ):  # fmt: skip
         rows, site = hosts.find(own), hosts.find(marked(SITE, role, 0))
-        table = np.log1p(_host_counts(window, counts, end, window.spread[:, side], known < NEW))
+        table = np.empty((len(counts), len(COUNTS)))
+        _host_table(window.pair, end, counts, window.spread, side, known, table)
         sides.append((table, _usual(hosts, site, rows, now), rows, site))
     (sent, sent_usual, source, everyone), (received, received_usual, target, _) = sides
     meets = _meets(hosts, source, target, everyone, window, now)
@@ -89,11 +89,22 @@ def read(tables: Mapping[str, Table], window: Conversations, now: int) -> HabitC
     )  # fmt: skip
 
 
-def _host_counts(window: Conversations, counts: Floats, end: Places, spread: Floats, new: NDArray[np.bool_]) -> Floats:
-    """Counts of each host in the order of COUNTS, (V, 7)."""
-    widest = np.zeros(len(counts))
-    np.maximum.at(widest, end[window.pair], spread)
-    return np.column_stack([counts, np.bincount(end, new, minlength=len(counts)), widest])
+@njit(cache=True)
+def _host_table(
+    pair: Places, end: Places, counts: Floats, spread: Floats, side: int, known: Floats, table: Floats
+) -> None:
+    """ln(1 + count) of each host in the order of COUNTS, (V, 7)."""
+    columns = counts.shape[1]
+    table[:, :columns] = counts
+    table[:, columns:] = 0
+    for meeting in range(len(end)):
+        table[end[meeting], columns] += known[meeting] < NEW
+    for place in range(len(pair)):
+        host = end[pair[place]]
+        table[host, columns + 1] = max(table[host, columns + 1], spread[place, side])
+    for host in range(len(table)):
+        for column in range(columns + 2):
+            table[host, column] = np.log1p(table[host, column])
 
 
 def _rate(hosts: Table, rows: Places, site: Places, now: int, new: int, every: int) -> Floats:
@@ -141,13 +152,12 @@ def _pulled(
 
 def _sizes(table: Table, keys: WindowKeys, window: Conversations, now: int) -> tuple[Floats, tuple[Floats, ...]]:
     """Chance of no answer (C,), and mean, deviation and evidence of the sizes, (C, 7), (C, 7), (C, 5)."""
-    rows = np.stack([table.find(level) for level in keys.sizes], 1)
-    other = [table.weights(table.find(level), now) for level in keys.other_sizes]
+    alike, other = (table.find(level.ravel()).reshape(level.shape) for level in (keys.sizes, keys.other_sizes))
     mean, spread = np.zeros((len(window), len(OWN))), np.full((len(window), len(OWN)), 16.0)
     known, silence = np.zeros((len(window), LEVELS)), np.empty(len(window))
-    _narrowed(table.rows, table.last, rows, now, table.tau, mean, spread, known)
-    _silence(known, np.stack(other, 1), window.unanswered, silence)
-    return silence, (mean, np.maximum(np.sqrt(spread), _FLOOR), known)
+    _narrowed(table.rows, table.last, alike, now, table.tau, mean, spread, known)
+    _silence(table.rows, table.last, known, other, now, table.tau, window.unanswered, silence)
+    return silence, (mean, spread, known)
 
 
 @njit(cache=True)
@@ -155,29 +165,37 @@ def _narrowed(
     rows: Rows, last: Places, places: Places, now: int, tau: float, mean: Floats, spread: Floats, known: Floats
 ) -> None:
     columns = mean.shape[1]
-    for place in range(len(places)):
+    for place in range(len(mean)):
         for level in range(LEVELS):
-            row = places[place, level]
+            row = places[level, place]
             if row < 0:
                 continue
             left = np.exp(-max(now - last[row], 0) / tau)
             n = known[place, level] = rows[row, 0] * left
             pull = _PULL if level else 0.1  # before the site's own habit there is nothing to hold on to
+            share = 1 / (n + pull)
             for column in range(columns):
                 seen, coarse = rows[row, 1 + column], mean[place, column]
-                own = (n * seen + pull * coarse) / (n + pull)
+                own = (n * seen + pull * coarse) * share
                 square = rows[row, 1 + columns + column] * left + n * (seen - own) ** 2
                 mean[place, column] = own
-                spread[place, column] = (square + pull * (spread[place, column] + (own - coarse) ** 2)) / (n + pull)
+                spread[place, column] = (square + pull * (spread[place, column] + (own - coarse) ** 2)) * share
+        for column in range(columns):
+            spread[place, column] = max(np.sqrt(spread[place, column]), _FLOOR)
 
 
 @njit(cache=True)
-def _silence(alike: Floats, other: Floats, unanswered: NDArray[np.bool_], silence: Floats) -> None:
-    for place in range(len(alike)):
+def _silence(
+    rows: Rows, last: Places, known: Floats, other: Places, now: int, tau: float, unanswered: NDArray[np.bool_],
+    silence: Floats,
+) -> None:  # fmt: skip
+    for place in range(len(silence)):
         chance = 0.5
         for level in range(LEVELS):
-            every = alike[place, level] + other[place, level]
-            silent = alike[place, level] if unanswered[place] else other[place, level]
+            alike, row, more = known[place, level], other[level, place], 0.0
+            if row >= 0:
+                more = rows[row, 0] * np.exp(-max(now - last[row], 0) / tau)
+            silent = alike if unanswered[place] else more
             pull = _PULL if level else 1.0
-            chance = (silent + pull * chance) / (every + pull)
+            chance = (silent + pull * chance) / (alike + more + pull)
         silence[place] = min(max(chance, 1e-3), 1 - 1e-3)

@@ -80,14 +80,15 @@ class Table:
         return np.asarray(places, np.int64)
 
     def take(self, keys: Keys, now: int, weight: Rows, mean: Rows, square: Rows, more: Rows) -> None:
-        """Add observations to the rows of `keys` (K,), which may repeat, after fading them to `now`.
+        """Add observations to rows, after fading those to `now`.
 
         Args:
+            keys: of the rows that each observation belongs to, (L, K); they may repeat.
             weight: of each, (K,), 0 where only the plain sums count.
             mean, square: (K, C).
             more: for the plain sums, (K, sums).
         """
-        places = self.add(keys, now)
+        places = self.add(keys.ravel(), now).reshape(keys.shape)
         _merge(self.rows, self.last, places, now, self.tau, weight, mean, square, more)
 
     def weights(self, places: Places, now: int, column: int = 0) -> Floats:
@@ -171,24 +172,24 @@ def _merge(
     rows: Rows, last: Places, places: Places, now: int, tau: float, weight: Rows, mean: Rows, square: Rows, more: Rows
 ) -> None:
     columns, sums = mean.shape[1], more.shape[1]
-    for place in range(len(places)):
-        row = places[place]
-        if row < 0:
-            continue
-        _fade(rows[row], last, row, now, tau, 1 + sums, columns)
-        before = rows[row, 0]
-        for column in range(sums):
-            rows[row, 1 + column] += more[place, column]
-        if weight[place] <= 0:
-            continue
-        total = before + weight[place]
-        rows[row, 0] = total
-        for column in range(1 + sums, 1 + sums + columns):
-            away = mean[place, column - 1 - sums] - rows[row, column]
-            rows[row, column] += away * weight[place] / total
-            rows[row, column + columns] += (
-                square[place, column - 1 - sums] + away * away * before * weight[place] / total
-            )
+    for level in range(len(places)):
+        for place in range(places.shape[1]):
+            row = places[level, place]
+            if row < 0:
+                continue
+            _fade(rows[row], last, row, now, tau, 1 + sums, columns)
+            before = rows[row, 0]
+            for column in range(sums):
+                rows[row, 1 + column] += more[place, column]
+            if weight[place] <= 0:
+                continue
+            rows[row, 0] = before + weight[place]
+            share = weight[place] / (before + weight[place])
+            for column in range(columns):
+                mine = 1 + sums + column
+                away = mean[place, column] - rows[row, mine]
+                rows[row, mine] += away * share
+                rows[row, mine + columns] += square[place, column] + away * away * before * share
 
 
 @njit(cache=True)

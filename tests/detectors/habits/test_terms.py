@@ -21,24 +21,20 @@ def told(*flows: Flow, **said: Any) -> tuple[Conversations, HabitColumns]:
     return found, replace(columns, **{name: np.array(value, float) for name, value in said.items()})
 
 
-def floats(*values: float) -> np.ndarray:
-    return np.array(values)
-
-
 def test_a_count_above_its_mean_is_surprising_by_the_deviations_it_is_away() -> None:
     """z = 2 / sqrt(0.09 + 1 / (1 + e)); 1.7 nats for each, from ln 2 on."""
     z = 2 / sqrt(0.09 + 1 / (1 + e))
-    np.testing.assert_allclose(tail(floats(3), floats(1), floats(0.3), 1.0), [1.7 * z + log(2)])
-    np.testing.assert_allclose(tail(floats(3), floats(1), floats(0.3), 1.0), [6.368], atol=1e-3)
-    np.testing.assert_allclose(tail(floats(3), floats(1), floats(0.5), 0.0), [1.7 * 4 + log(2)])
+    np.testing.assert_allclose(tail(3.0, 1.0, 0.3, True), 1.7 * z + log(2))
+    np.testing.assert_allclose(tail(3.0, 1.0, 0.3, True), 6.368, atol=1e-3)
+    np.testing.assert_allclose(tail(3.0, 1.0, 0.5, False), 1.7 * 4 + log(2))
 
 
 def test_few_flows_are_no_anomaly() -> None:
-    assert tail(floats(0, 1, 2), floats(2, 2, 2), floats(0.3, 0.3, 0.3), 1.0).tolist() == [0, 0, 0]
+    assert [tail(count, 2.0, 0.3, True) for count in (0.0, 1.0, 2.0)] == [0, 0, 0]
 
 
 def test_the_counting_noise_of_huge_means_does_not_overflow() -> None:
-    np.testing.assert_allclose(tail(floats(1e3 + 1), floats(1e3), floats(1), 1.0), [1.7 + log(2)], rtol=1e-6)
+    np.testing.assert_allclose(tail(1e3 + 1, 1e3, 1.0, True), 1.7 + log(2), rtol=1e-6)
 
 
 def test_burst_is_the_strangest_of_source_destination_and_pair() -> None:

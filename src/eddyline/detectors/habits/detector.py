@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eddyline.calibration import Ranks
 from eddyline.detectors.habits.explain import explanation
-from eddyline.detectors.habits.terms import TERMS, surprises
+from eddyline.detectors.habits.terms import TERMS, of_conversations, of_flows, surprises
 from eddyline.errors import ArtifactError
 from eddyline.explanations import Explanation
 from eddyline.graphs import FlowGraph, columns_of
@@ -54,14 +54,17 @@ class HabitsDetector:
         """Raw scores, nats, float32 (E,), in the window's order."""
         if not len(graph):
             return torch.empty(0, device=graph.edge_index.device)
-        return torch.from_numpy(self.capped(graph).sum(1, dtype=np.float32)).to(graph.edge_index.device)
+        window, columns = graph.conversations(), columns_of(graph)
+        common = of_conversations(window, columns)
+        for term, ranks in enumerate(self.ranks[:-1]):
+            common[:, term] = ranks.supported(common[:, term])
+        own = self.ranks[-1].supported(of_flows(window, columns))
+        return torch.from_numpy(common.sum(1)[window.of_flow] + own).to(graph.edge_index.device)
 
     def capped(self, graph: FlowGraph) -> Rows:
         """What each term adds to the score of each flow, float32 (E, 4)."""
         found = surprises(graph.conversations(), columns_of(graph))
-        for term, ranks in enumerate(self.ranks):
-            np.minimum(found[:, term], -np.log(ranks.share(found[:, term])), out=found[:, term])
-        return found
+        return np.stack([ranks.supported(found[:, term]) for term, ranks in enumerate(self.ranks)], 1)
 
     def explain(self, graph: FlowGraph, edges: Tensor) -> Explanation:
         """What the terms of flows `edges` (K,) saw, against what the memory knows, strongest term first."""

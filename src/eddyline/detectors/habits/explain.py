@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from eddyline.detectors.habits.terms import TERMS, novelties, tail
+from eddyline.detectors.habits.terms import BYTES, TERMS, novelties, tail
 from eddyline.explanations import Explanation
 from eddyline.habits import Conversations, Floats, HabitColumns
 from eddyline.habits.reading import NEW
@@ -93,8 +93,7 @@ def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: in
         (_RECEIVED, received, columns.received_usual[target], "destination"),
         (_PAIR, columns.of_pair[pair], columns.pair_usual[pair], ""),
     ):
-        poisson = np.array([unit != "B" for _, unit, _ in names], float)
-        strange = tail(counts, usual[:, 0], usual[:, 1], poisson)
+        strange = [tail(one, usual[place, 0], usual[place, 1], place != BYTES) for place, one in enumerate(counts)]
         best = int(np.argmax(strange))
         name, unit, kind = names[best]
         found.append((strange[best], (name, unit, _plain(counts[best]), _plain(usual[best, 0]), kind, about)))

@@ -14,48 +14,79 @@ from numba import njit
 from numpy.typing import NDArray
 
 from eddyline.habits import Conversations, Floats, HabitColumns
+from eddyline.habits.conversations import OWN
 from eddyline.habits.tables import Rows
 from eddyline.hashing import Places
 
 TERMS: Final = ("burst", "novelty", "no answer", "size")
 _STEEP: Final = 1.7  # nats per standard deviation: a logistic tail, a power law in the count
-_BYTES: Final = 4  # the column of COUNTS that is no count: no Poisson floor
+BYTES: Final = 4  # the column of COUNTS that is no count
 
 
 def surprises(window: Conversations, columns: HabitColumns) -> Rows:
     """All terms of every flow, float32 (E, 4), at least 0, in the order of TERMS."""
-    found = np.empty((len(window.of_flow), len(TERMS)), np.float32)
-    by_conversation = np.stack(
-        [burst(window, columns), np.maximum.reduce(novelties(window, columns)), _unanswered(window, columns)], 1
-    ).astype(np.float32)
-    _filled(window.of_flow, by_conversation, window.unanswered, window.sizes, columns.size_mean, columns.size_sd, found)
+    return np.column_stack([of_conversations(window, columns)[window.of_flow], of_flows(window, columns)])
+
+
+def of_conversations(window: Conversations, columns: HabitColumns) -> Rows:
+    """All terms but the last, which are the same for all flows of a conversation, float32 (C, 3)."""
+    found = np.empty((len(window), len(TERMS) - 1), np.float32)
+    found[:, 0] = burst(window, columns)
+    found[:, 1] = np.maximum.reduce(novelties(window, columns))
+    found[:, 2] = np.where(window.unanswered, -np.log(columns.silence), 0.0)
+    return found
+
+
+def of_flows(window: Conversations, columns: HabitColumns) -> Rows:
+    """The last term, float32 (E,): the strangest of each flow's own sizes, an unknown one says nothing."""
+    found = np.empty(len(window.of_flow), np.float32)
+    _strangest(window.of_flow, window.unanswered, window.sizes, columns.size_mean, 1 / columns.size_sd, found)
     return found
 
 
 def burst(window: Conversations, columns: HabitColumns) -> Floats:
     """The strangest count of the source, the destination or the pair, (C,); few flows are no anomaly."""
-    source, target = window.source[window.pair], window.target[window.pair]
-    hosts = [_highest(columns.sent, columns.sent_usual), _highest(columns.received, columns.received_usual)]
-    spread = [
-        tail(columns.spread[:, side], usual[end, -1, 0], usual[end, -1, 1], 1.0)
-        for side, (usual, end) in enumerate(((columns.sent_usual, source), (columns.received_usual, target)))
-    ]
-    pair = tail(columns.of_pair, columns.pair_usual[..., 0], columns.pair_usual[..., 1], 1.0).max(1)
-    strangest = np.maximum.reduce([hosts[0][source], hosts[1][target], *spread, pair[window.pair]])
-    return np.asarray(strangest, np.float64)
+    sent, received = columns.sent_usual, columns.received_usual
+    by_source, by_target = _highest(columns.sent[:, :-1], sent), _highest(columns.received[:, :-1], received)
+    by_pair = _highest(columns.of_pair, columns.pair_usual)
+    found = np.empty(len(window))
+    _burst(
+        window.pair, window.source, window.target, by_source, by_target, by_pair, columns.spread, sent[:, -1],
+        received[:, -1], found,
+    )  # fmt: skip
+    return found
 
 
+@njit(cache=True)
+def _burst(
+    pair: Places, source: Places, target: Places, by_source: Floats, by_target: Floats, by_pair: Floats, spread: Floats,
+    sent: Floats, received: Floats, found: Floats,
+) -> None:  # fmt: skip
+    for place in range(len(pair)):
+        here, there = source[pair[place]], target[pair[place]]
+        strangest = max(by_source[here], by_target[there], by_pair[pair[place]])
+        strangest = max(strangest, tail(spread[place, 0], sent[here, 0], sent[here, 1], True))
+        found[place] = max(strangest, tail(spread[place, 1], received[there, 0], received[there, 1], True))
+
+
+@njit(cache=True)
 def _highest(counts: Floats, usual: Floats) -> Floats:
-    """Strangest of a host's counts but the last, the spread, which depends on the port, (V,)."""
-    poisson = np.ones(counts.shape[1] - 1)
-    poisson[_BYTES] = 0
-    return np.asarray(tail(counts[:, :-1], usual[:, :-1, 0], usual[:, :-1, 1], poisson).max(1))
+    """The strangest count of each row, (K,)."""
+    found = np.zeros(len(counts))
+    for row in range(len(counts)):
+        for column in range(counts.shape[1]):
+            strange = tail(counts[row, column], usual[row, column, 0], usual[row, column, 1], column != BYTES)
+            found[row] = max(found[row], strange)
+    return found
 
 
-def tail(value: Floats, mean: Floats, sd: Floats, poisson: float | Floats) -> Floats:
-    """Surprise of a count above its mean; where `poisson` is 1, counting noise is added to the deviation."""
-    z = (value - mean) / np.sqrt(sd**2 + poisson / (1 + np.exp(np.minimum(mean, 20.0))))
-    return np.where(z > 0, _STEEP * z + np.log(2), 0.0)
+@njit(cache=True)
+def tail(value: float, mean: float, sd: float, counted: bool) -> float:
+    """Surprise of a value above its mean; what is counted varies by more than its deviation says: as Poisson does."""
+    if value <= mean:
+        return 0.0
+    noise = 1 / (1 + np.exp(min(mean, 20.0))) if counted else 0.0
+    return float(_STEEP * (value - mean) / np.sqrt(sd**2 + noise) + np.log(2))
 
 
 def novelties(window: Conversations, columns: HabitColumns) -> tuple[Floats, Floats, Floats]:
@@ -70,25 +101,17 @@ def novelties(window: Conversations, columns: HabitColumns) -> tuple[Floats, Flo
     return pair, np.maximum(service, 0.0), np.maximum(port, 0.0)
 
 
-def _unanswered(window: Conversations, columns: HabitColumns) -> Floats:
-    return np.where(window.unanswered, -np.log(columns.silence), 0.0)
-
-
 @njit(cache=True)
-def _filled(
-    of_flow: Places, by_conversation: Rows, unanswered: NDArray[np.bool_], sizes: Rows, mean: Floats, sd: Floats,
-    found: Rows,
-) -> None:  # fmt: skip
-    known = by_conversation.shape[1]
+def _strangest(
+    of_flow: Places, unanswered: NDArray[np.bool_], sizes: Rows, mean: Floats, per_sd: Floats, found: Rows
+) -> None:
     for flow in range(len(of_flow)):
         place = of_flow[flow]
-        for term in range(known):
-            found[flow, term] = by_conversation[place, term]
-        strangest = 0.0
-        for column in range(sizes.shape[1]):
+        most = 0.0
+        for column in range(len(OWN)):
             if unanswered[place] and (column == 1 or column == 3 or column == 6):
                 continue  # nothing came back: its size says nothing
-            away = abs(sizes[flow, column] - mean[place, column]) / sd[place, column]
-            if away > strangest:  # never true for an unknown size
-                strangest = away
-        found[flow, known] = _STEEP * strangest
+            away = abs(sizes[flow, column] - mean[place, column]) * per_sd[place, column]
+            if away > most:  # never true for an unknown size
+                most = away
+        found[flow] = _STEEP * most
