@@ -122,7 +122,7 @@ def _scores(axes: Axes, truth: Truth, scorers: Sequence[Scorer]) -> None:
                       color=colour, alpha=0.35, ec=colour, lw=2, label=f"{name}, {flows:,} flows")  # fmt: skip
     axes.plot(bins, _uniform(bins), color=_BLACK, lw=1.5, ls=":", label="a p-value that keeps its promise")
     axes.axvline(-np.log10(HEADLINE), color=_GREY, lw=1.2, ls="--")
-    ticks = np.arange(0, np.ceil(bins[-1]) + 1)
+    ticks = np.arange(0, np.floor(bins[-1]) + 1)
     axes.set(yscale="log", xlim=(0, bins[-1]), xlabel="p-value", ylabel="share of the flows of its kind",
              title=f"{best.name}: p-values of attack and benign flows")  # fmt: skip
     axes.set_ylim(bottom=0.3 / max(1, int(truth.clean.sum())), top=1.5)
@@ -201,5 +201,5 @@ def _classes(axes: Axes, truth: Truth, scorers: Sequence[Scorer]) -> None:
 def _legend(axes: Axes, title: str | None = None, *, upside_down: bool = False) -> None:
     found, names = axes.get_legend_handles_labels()
     step = -1 if upside_down else 1  # what is drawn last lies on top and is named first
-    axes.legend(found[::step], names[::step], title=title, frameon=False, fontsize=12, title_fontsize=12, loc="best",
-                alignment="left")  # fmt: skip
+    axes.legend(found[::step], names[::step], title=title, frameon=False, fontsize=12, title_fontsize=12,
+                alignment="left", loc="lower left", bbox_to_anchor=(0, 1), ncols=3)  # fmt: skip

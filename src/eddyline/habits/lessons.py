@@ -50,7 +50,8 @@ class Batch:
     @classmethod
     def read(cls, parts: Mapping[str, NDArray[Any]], prefix: str) -> Self:
         """Read back what `parts` gave, each name after `prefix`."""
-        return cls(*(np.atleast_2d(parts[prefix + name]) if name == "keys" else parts[prefix + name] for name in ("keys", "weight", "mean", "square", "more")))
+        keys, *rest = (parts[prefix + name] for name in ("keys", "weight", "mean", "square", "more"))
+        return cls(np.atleast_2d(keys), *rest)
 
 
 Lesson: TypeAlias = Mapping[str, Batch]  # by table
