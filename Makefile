@@ -23,8 +23,8 @@ check: install  ## format, lint, types
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_imports.py
 
-test: check  ## the whole suite
-	$(BIN)/pytest
+test: check  ## the whole suite, a file of tests to a process
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
 
 format: install
 	$(BIN)/ruff format .

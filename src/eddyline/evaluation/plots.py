@@ -27,6 +27,7 @@ _MODELS: Final = (_BLUE, _SKY, _PURPLE, _BLACK)
 _OTHERS: Final = (_ORANGE, _GREEN, _RED)
 _CLASSES: Final = 10  # as many as can be read
 _TITLE: Final = 76  # letters in a line
+_LABEL: Final = 36  # letters of a name in a legend: the last ones, for names may be paths
 _SMALLEST: Final = 1e-6  # p below it is drawn there
 
 
@@ -201,5 +202,6 @@ def _classes(axes: Axes, truth: Truth, scorers: Sequence[Scorer]) -> None:
 def _legend(axes: Axes, title: str | None = None, *, upside_down: bool = False) -> None:
     found, names = axes.get_legend_handles_labels()
     step = -1 if upside_down else 1  # what is drawn last lies on top and is named first
-    axes.legend(found[::step], names[::step], title=title, frameon=False, fontsize=12, title_fontsize=12,
-                alignment="left", loc="lower left", bbox_to_anchor=(0, 1), ncols=3)  # fmt: skip
+    short = [name if len(name) <= _LABEL else f"…{name[1 - _LABEL:]}" for name in names[::step]]
+    axes.legend(found[::step], short, title=title, frameon=False, fontsize=12, title_fontsize=12, alignment="left",
+                loc="lower left", bbox_to_anchor=(0, 1), ncols=max(1, _TITLE // max(map(len, short))))  # fmt: skip
