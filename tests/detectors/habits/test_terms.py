@@ -1,4 +1,4 @@
-"""The four surprises, by hand."""
+"""The five surprises, by hand."""
 
 from dataclasses import replace
 from math import e, log, sqrt
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eddyline.detectors.habits.terms import TERMS, burst, novelties, surprises, tail
+from eddyline.detectors.habits.terms import BYTES, TERMS, burst, novelties, surprises, tail, volume
 from eddyline.habits import Conversations, HabitColumns, Habits
 from tests.habits import Flow, grouped, live, lived, window
 
@@ -47,13 +47,24 @@ def test_burst_is_the_strangest_of_source_destination_and_pair() -> None:
     }
     assert burst(found, replace(columns, **usual)).tolist() == [0, 0]
     cases = (("sent_usual", 0, 3, (0, 1)), ("received_usual", 1, 0, (0,)), ("pair_usual", 1, 1, (1,)))
-    for name, row, column, of in (*cases, ("sent_usual", 0, 4, (0, 1))):
+    for name, row, column, of in cases:
         strange = usual[name].copy()
         strange[row, column, 0] -= 1
-        mean, poisson = strange[row, column, 0], column != 4  # bytes are no count
-        want = 1.7 / sqrt(0.25 + poisson / (1 + np.exp(mean))) + log(2)
+        want = 1.7 / sqrt(0.25 + 1 / (1 + np.exp(strange[row, column, 0]))) + log(2)
         expected = [want if place in of else 0 for place in range(2)]
         np.testing.assert_allclose(burst(found, replace(columns, **usual | {name: strange})), expected)
+
+
+def test_bytes_are_a_volume_and_no_burst() -> None:
+    """a sends e times as much as usual, b gets e^2 times as much; bytes are no count, so no Poisson noise."""
+    found, columns = told(AB, AC)
+    counts = columns.sent, columns.received, columns.of_pair
+    sent, received, pair = (np.stack([values, np.full_like(values, 0.5)], -1) for values in counts)
+    sent[0, BYTES, 0] -= 1
+    received[1, BYTES, 0] -= 2
+    columns = replace(columns, sent_usual=sent, received_usual=received, pair_usual=pair)
+    assert burst(found, columns).tolist() == [0, 0]
+    np.testing.assert_allclose(volume(found, columns), [1.7 * 2 / 0.5 + log(2), 1.7 / 0.5 + log(2)])
 
 
 def test_the_spread_is_judged_by_the_conversations_own_port() -> None:
@@ -91,7 +102,7 @@ def test_a_port_surprises_by_how_seldom_the_source_tries_new_ones() -> None:
 
 def test_no_answer_surprises_where_one_is_usual_and_an_answer_never_does() -> None:
     found, columns = told(AB, AB.silent, AC.silent, silence=[0.001, 0.001, 0.9])
-    np.testing.assert_allclose(surprises(found, columns)[:, 2], [0, -log(0.001), -log(0.9)], rtol=1e-6)
+    np.testing.assert_allclose(surprises(found, columns)[:, 3], [0, -log(0.001), -log(0.9)], rtol=1e-6)
 
 
 def test_size_is_the_strangest_of_a_flows_own_either_way() -> None:
@@ -102,7 +113,7 @@ def test_size_is_the_strangest_of_a_flows_own_either_way() -> None:
     more[0], less[4] = own[0] + 1, own[4] - 1.5
     for mean in (more, less):
         columns = replace(columns, size_mean=mean[None], size_sd=np.full((1, 7), 0.5))
-        np.testing.assert_allclose(surprises(found, columns)[:, 3], [1.7 * np.abs(mean - own).max() / 0.5], rtol=1e-5)
+        np.testing.assert_allclose(surprises(found, columns)[:, 4], [1.7 * np.abs(mean - own).max() / 0.5], rtol=1e-5)
 
 
 def test_the_size_of_an_answer_that_never_came_or_is_unknown_says_nothing() -> None:
@@ -111,21 +122,22 @@ def test_the_size_of_an_answer_that_never_came_or_is_unknown_says_nothing() -> N
     mean = np.array([found.sizes[place] for place in range(3)], float)
     mean[:, [1, 3, 6]] = 99
     columns = replace(columns, size_mean=mean, size_sd=np.ones((3, 7)))
-    np.testing.assert_allclose(surprises(found, columns)[:, 3], 0, atol=1e-6)
+    np.testing.assert_allclose(surprises(found, columns)[:, 4], 0, atol=1e-6)
 
 
 def test_the_terms_stand_in_their_order_and_novelty_is_the_largest_of_three() -> None:
-    assert TERMS == ("burst", "novelty", "no answer", "size")
+    assert TERMS == ("burst", "volume", "novelty", "no answer", "size")
     flows = (AB, AB, AC.silent, Flow("d", "e", 22))
     graph, _ = live(lived([AB], [AB]), window(flows, 3))
     found, columns = graph.conversations(), graph.habits
     assert columns is not None
     said = surprises(found, columns)
     assert said.dtype == np.float32
-    assert said.shape == (4, 4)
+    assert said.shape == (4, 5)
     assert (said >= 0).all()
     np.testing.assert_allclose(said[:, 0], burst(found, columns)[found.of_flow], rtol=1e-6)
-    np.testing.assert_allclose(said[:, 1], np.max(novelties(found, columns), 0)[found.of_flow], rtol=1e-6)
+    np.testing.assert_allclose(said[:, 1], volume(found, columns)[found.of_flow], rtol=1e-6)
+    np.testing.assert_allclose(said[:, 2], np.max(novelties(found, columns), 0)[found.of_flow], rtol=1e-6)
     np.testing.assert_array_equal(said[0], said[1])
 
 

@@ -62,7 +62,7 @@ class HabitsDetector:
         return torch.from_numpy(common.sum(1)[window.of_flow] + own).to(graph.edge_index.device)
 
     def capped(self, graph: FlowGraph) -> Rows:
-        """What each term adds to the score of each flow, float32 (E, 4)."""
+        """What each term adds to the score of each flow, float32 (E, 5)."""
         found = surprises(graph.conversations(), columns_of(graph))
         return np.stack([ranks.supported(found[:, term]) for term, ranks in enumerate(self.ranks)], 1)
 

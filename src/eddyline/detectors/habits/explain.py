@@ -48,7 +48,7 @@ _NEW: Final = (
 
 
 def explanation(window: Conversations, columns: HabitColumns, rows: Places, parts: Floats) -> Explanation:
-    """Explain flows `rows` (K,) whose terms add `parts` (K, 4) to their scores."""
+    """Explain flows `rows` (K,) whose terms add `parts` (K, 5) to their scores."""
     table: list[tuple[int, _Row, float]] = []
     for row, own in zip(rows.tolist(), parts, strict=True):
         for term in np.argsort(-own):
@@ -70,8 +70,8 @@ def _row(window: Conversations, columns: HabitColumns, flow: int, term: str) -> 
     place = int(window.of_flow[flow])
     pair = int(window.pair[place])
     source, target = int(window.source[pair]), int(window.target[pair])
-    if term == "burst":
-        return _burst(columns, place, pair, source, target)
+    if term in ("burst", "volume"):
+        return _burst(columns, place, pair, source, target, term == "volume")
     if term == "size":
         return _size(window, columns, flow, place)
     if term == "no answer":
@@ -83,8 +83,8 @@ def _row(window: Conversations, columns: HabitColumns, flow: int, term: str) -> 
     return first if seen[int(np.argmax(found))] < NEW else again, "", _NOTHING, _NOTHING, kind, ""
 
 
-def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: int) -> _Row:
-    """The count that surprised most."""
+def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: int, volume: bool) -> _Row:
+    """The count that surprised most, or the bytes of either end."""
     found: list[tuple[float, _Row]] = []
     sent, received = columns.sent[source].copy(), columns.received[target].copy()
     sent[-1], received[-1] = columns.spread[place]
@@ -93,7 +93,10 @@ def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: in
         (_RECEIVED, received, columns.received_usual[target], "destination"),
         (_PAIR, columns.of_pair[pair], columns.pair_usual[pair], ""),
     ):
-        strange = [tail(one, usual[place, 0], usual[place, 1], place != BYTES) for place, one in enumerate(counts)]
+        strange = [
+            tail(one, *usual[column], column != BYTES) if volume == (column == BYTES) else 0.0
+            for column, one in enumerate(counts)
+        ]
         best = int(np.argmax(strange))
         name, unit, kind = names[best]
         found.append((strange[best], (name, unit, _plain(counts[best]), _plain(usual[best, 0]), kind, about)))

@@ -1,8 +1,10 @@
-"""Four surprises of every flow, each "how unlikely is this under what the memory knows", in nats, larger is stranger.
+"""Five surprises of every flow, each "how unlikely is this under what the memory knows", in nats, larger is stranger.
 
-burst: counts of the window against the host's or pair's own windows; novelty: a first meeting, a service new at the
-destination, a port new at the source; no answer where one is usual; sizes unlike those of the same exchange before.
-Burst and novelty are the largest of several views of one event, which added up would count it several times.
+burst: counts of the window against the host's or pair's own windows; volume: the hosts' bytes in it, likewise; novelty:
+a first meeting, a service new at the destination, a port new at the source; no answer where one is usual; sizes unlike
+those of the same exchange before. Burst, volume and novelty are the largest of several views of one event, which added
+up would count it several times. Bytes are no view of a burst: one download makes a minute's bytes strange every day,
+and in one maximum with the counts its tail would set the cap of both.
 """
 
 from __future__ import annotations
@@ -18,22 +20,23 @@ from eddyline.habits.conversations import OWN
 from eddyline.habits.tables import Rows
 from eddyline.hashing import Places
 
-TERMS: Final = ("burst", "novelty", "no answer", "size")
+TERMS: Final = ("burst", "volume", "novelty", "no answer", "size")
 _STEEP: Final = 1.7  # nats per standard deviation: a logistic tail, a power law in the count
 BYTES: Final = 4  # the column of COUNTS that is no count
 
 
 def surprises(window: Conversations, columns: HabitColumns) -> Rows:
-    """All terms of every flow, float32 (E, 4), at least 0, in the order of TERMS."""
+    """All terms of every flow, float32 (E, 5), at least 0, in the order of TERMS."""
     return np.column_stack([of_conversations(window, columns)[window.of_flow], of_flows(window, columns)])
 
 
 def of_conversations(window: Conversations, columns: HabitColumns) -> Rows:
-    """All terms but the last, which are the same for all flows of a conversation, float32 (C, 3)."""
+    """All terms but the last, which are the same for all flows of a conversation, float32 (C, 4)."""
     found = np.empty((len(window), len(TERMS) - 1), np.float32)
     found[:, 0] = burst(window, columns)
-    found[:, 1] = np.maximum.reduce(novelties(window, columns))
-    found[:, 2] = np.where(window.unanswered, -np.log(columns.silence), 0.0)
+    found[:, 1] = volume(window, columns)
+    found[:, 2] = np.maximum.reduce(novelties(window, columns))
+    found[:, 3] = np.where(window.unanswered, -np.log(columns.silence), 0.0)
     return found
 
 
@@ -47,8 +50,8 @@ def of_flows(window: Conversations, columns: HabitColumns) -> Rows:
 def burst(window: Conversations, columns: HabitColumns) -> Floats:
     """The strangest count of the source, the destination or the pair, (C,); few flows are no anomaly."""
     sent, received = columns.sent_usual, columns.received_usual
-    by_source, by_target = _highest(columns.sent[:, :-1], sent), _highest(columns.received[:, :-1], received)
-    by_pair = _highest(columns.of_pair, columns.pair_usual)
+    by_source, by_target = _counted(columns.sent[:, :-1], sent), _counted(columns.received[:, :-1], received)
+    by_pair = _counted(columns.of_pair, columns.pair_usual)
     found = np.empty(len(window))
     _burst(
         window.pair, window.source, window.target, by_source, by_target, by_pair, columns.spread, sent[:, -1],
@@ -70,13 +73,29 @@ def _burst(
 
 
 @njit(cache=True)
-def _highest(counts: Floats, usual: Floats) -> Floats:
-    """The strangest count of each row, (K,)."""
+def _counted(counts: Floats, usual: Floats) -> Floats:
+    """The strangest count of each row, bytes left out, (K,)."""
     found = np.zeros(len(counts))
     for row in range(len(counts)):
         for column in range(counts.shape[1]):
-            strange = tail(counts[row, column], usual[row, column, 0], usual[row, column, 1], column != BYTES)
-            found[row] = max(found[row], strange)
+            if column != BYTES:
+                strange = tail(counts[row, column], usual[row, column, 0], usual[row, column, 1], True)
+                found[row] = max(found[row], strange)
+    return found
+
+
+def volume(window: Conversations, columns: HabitColumns) -> Floats:
+    """The bytes that the source sends or the destination gets, whichever are stranger, (C,)."""
+    sent = _carried(columns.sent[:, BYTES], columns.sent_usual[:, BYTES])[window.source]
+    received = _carried(columns.received[:, BYTES], columns.received_usual[:, BYTES])[window.target]
+    return np.asarray(np.maximum(sent, received)[window.pair], np.float64)
+
+
+@njit(cache=True)
+def _carried(carried: Floats, usual: Floats) -> Floats:
+    found = np.empty(len(carried))
+    for row in range(len(carried)):
+        found[row] = tail(carried[row], usual[row, 0], usual[row, 1], False)
     return found
 
 
