@@ -202,6 +202,6 @@ def _classes(axes: Axes, truth: Truth, scorers: Sequence[Scorer]) -> None:
 def _legend(axes: Axes, title: str | None = None, *, upside_down: bool = False) -> None:
     found, names = axes.get_legend_handles_labels()
     step = -1 if upside_down else 1  # what is drawn last lies on top and is named first
-    short = [name if len(name) <= _LABEL else f"…{name[1 - _LABEL:]}" for name in names[::step]]
+    short = [name if len(name) <= _LABEL else f"…{name[1 - _LABEL :]}" for name in names[::step]]
     axes.legend(found[::step], short, title=title, frameon=False, fontsize=12, title_fontsize=12, alignment="left",
                 loc="lower left", bbox_to_anchor=(0, 1), ncols=max(1, _TITLE // max(map(len, short))))  # fmt: skip

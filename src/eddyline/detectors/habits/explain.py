@@ -94,7 +94,7 @@ def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: in
         (_PAIR, columns.of_pair[pair], columns.pair_usual[pair], ""),
     ):
         strange = [
-            tail(one, *usual[column], column != BYTES) if volume == (column == BYTES) else 0.0
+            tail(one, usual[column, 0], usual[column, 1], column != BYTES) if volume == (column == BYTES) else 0.0
             for column, one in enumerate(counts)
         ]
         best = int(np.argmax(strange))
