@@ -21,7 +21,7 @@ from eddyline.errors import ArtifactError, ConfigError
 
 LIMIT: Final = 40_000  # scores kept; beyond it the ordinary ones are thinned, the strangest 20,000 never
 ENOUGH: Final = 1_000  # pair-minutes below which p <= 1e-3 rests on extrapolation
-WITHIN: Final = 3.0  # the promise: p <= a happens to no more than WITHIN * a of benign pair-minutes
+WITHIN: Final = 2.0  # p <= a happens to no more than WITHIN * a of benign pair-minutes; 3 is promised
 _TAIL: Final = 20_000
 _BUCKETS: Final = 4  # of the grid, for each value
 _TOP: Final = 0.02  # share of the scores, at least 20, that the tail is fitted on
@@ -37,19 +37,19 @@ class Ranks:
         values: distinct, ascending, float32 (K,).
         at_least: how many observations exceed `values[k - 1]` (all of them for k = 0), int64 (K,).
         shares: (1 + count) / (n + 1) by the number of values below, float64 (K + 1,).
-        nats: -ln of them, float32 (K + 1,).
+        nats: -ln of them, float64 (K + 1,).
         grid: where the search for a value begins, see `_grid`.
     """
 
     values: NDArray[np.float32]
     at_least: NDArray[np.int64]
     shares: Floats = field(init=False)
-    nats: NDArray[np.float32] = field(init=False)
+    nats: Floats = field(init=False)
     grid: Grid = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shares", (1.0 + np.append(self.at_least, 0)) / (self.n + 1.0))
-        object.__setattr__(self, "nats", -np.log(self.shares).astype(np.float32))
+        object.__setattr__(self, "nats", -np.log(self.shares))
         object.__setattr__(self, "grid", _grid(np.ascontiguousarray(self.values)))
 
     @classmethod
@@ -69,20 +69,16 @@ class Ranks:
         """Observations."""
         return int(self.at_least[0])
 
-    def count(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
-        """How many observations are at least as large as each value, (E,)."""
-        return np.append(self.at_least, 0)[self._below(values)]
-
     def share(self, values: NDArray[np.float32]) -> Floats:
-        """(1 + count) / (n + 1), in (0, 1]: the conformal p-value of each value (E,)."""
-        return np.asarray(self.shares[self._below(values)], np.float64)
+        """(1 + count) / (n + 1) of each value (E,), in (0, 1], the count falling evenly between observations.
+
+        So no value has a smaller p than its conformal one, and values that no observation separates keep their order.
+        """
+        return np.asarray(_all_levels(self.values, self.grid, self.shares, _column(values)), np.float64)
 
     def supported(self, surprise: NDArray[np.float32]) -> NDArray[np.float32]:
         """Each surprise (E,), nats, but no more than -ln of its share: what the observations support."""
-        return np.minimum(surprise, self.nats[self._below(surprise)])
-
-    def _below(self, values: NDArray[np.float32]) -> NDArray[np.int64]:
-        return np.asarray(_all_below(self.values, self.grid, np.ascontiguousarray(values, np.float32)), np.int64)
+        return np.minimum(surprise, _all_levels(self.values, self.grid, self.nats, _column(surprise)), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,22 +129,9 @@ class Calibration:
 
         What flows say, and no less than the share of pair-minutes / WITHIN, where there are ENOUGH of those to say it.
         """
-        flows, pairs, raw = self.flows, self.pairs, np.ascontiguousarray(raw, np.float32)
-        within = WITHIN if pairs.n >= ENOUGH else np.inf
-        return np.asarray(
-            _p(
-                flows.values,
-                flows.grid,
-                flows.shares,
-                pairs.values,
-                pairs.grid,
-                pairs.shares,
-                within,
-                self.scale,
-                raw,
-            ),
-            np.float64,
-        )
+        flows, pairs = self.flows, self.pairs if self.pairs.n >= ENOUGH else self.flows
+        p = _p(flows.values, flows.grid, flows.shares, pairs.values, pairs.grid, pairs.shares, self.scale, _column(raw))
+        return np.asarray(p, np.float64)
 
     def save(self, file: Path) -> None:
         """Write one safetensors file."""
@@ -170,6 +153,10 @@ class Calibration:
             return cls(flows, Ranks(parts["pair_scores"], parts["pairs_at_least"]), float(parts["scale"][0]))
         except (OSError, KeyError, SafetensorError) as error:
             raise ArtifactError(f"calibration: `{file}` cannot be read ({error}); run `eddyline calibrate`") from error
+
+
+def _column(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values, np.float32)
 
 
 def _grid(values: NDArray[np.float32]) -> Grid:
@@ -213,24 +200,34 @@ def _below(values: NDArray[np.float32], grid: Grid, value: np.float32) -> int:
 
 
 @njit(cache=True)
-def _all_below(values: NDArray[np.float32], grid: Grid, tried: NDArray[np.float32]) -> NDArray[np.int64]:
-    found = np.empty(len(tried), np.int64)
+def _level(values: NDArray[np.float32], grid: Grid, levels: Floats, value: np.float32) -> float:
+    """Read a level (K + 1,) by the number of `values` (K,) below, evenly between two of them."""
+    place = _below(values, grid, value)
+    if place == 0 or place == len(values):
+        return float(levels[place])
+    before = values[place - 1]
+    part = (value - before) / (values[place] - before)
+    return float(levels[place - 1] + part * (levels[place] - levels[place - 1]))
+
+
+@njit(cache=True)
+def _all_levels(values: NDArray[np.float32], grid: Grid, levels: Floats, tried: NDArray[np.float32]) -> Floats:
+    found = np.empty(len(tried))
     for row in range(len(tried)):
-        found[row] = _below(values, grid, tried[row])
+        found[row] = _level(values, grid, levels, tried[row])
     return found
 
 
 @njit(cache=True)
 def _p(
     flows: NDArray[np.float32], flow_grid: Grid, flow_shares: Floats, pairs: NDArray[np.float32], pair_grid: Grid,
-    pair_shares: Floats, within: float, scale: float, raw: NDArray[np.float32],
+    pair_shares: Floats, scale: float, raw: NDArray[np.float32],
 ) -> Floats:  # fmt: skip
     p = np.empty(len(raw))
     highest = np.float64(flows[-1])
     for row in range(len(raw)):
-        p[row] = flow_shares[_below(flows, flow_grid, raw[row])]
-        if within < np.inf:
-            p[row] = max(p[row], pair_shares[_below(pairs, pair_grid, raw[row])] / within)
+        share = _level(flows, flow_grid, flow_shares, raw[row])
+        p[row] = max(share, _level(pairs, pair_grid, pair_shares, raw[row]) / WITHIN)
         if raw[row] > highest:
             p[row] = max(p[row] * np.exp((highest - raw[row]) / scale), SMALLEST)
     return p

@@ -33,7 +33,7 @@ class HabitColumns:
         spread: of the conversation's own port, (C, 2): destinations of its source, sources of its destination.
         of_pair, pair_usual: flows and ports of each pair, (P, 2) and (P, 2, 2).
         known: windows in which each pair was seen, in either direction, (P,).
-        meets: chance that the two meet somebody new, (P,).
+        meets: chance of a first meeting at the end that has more of them, (P,).
         host_known: windows in which each host sent and received, (V, 2).
         service_known: windows in which the destination had this service, (C,).
         port_known, tries: windows in which the source used this port, and its chance to try a new one, (C,).
@@ -78,7 +78,9 @@ def read(tables: Mapping[str, Table], window: Conversations, now: int) -> HabitC
         _host_table(window.pair, end, counts, window.spread, side, known, table)
         sides.append((table, _usual(hosts, site, rows, now), rows, site))
     (sent, sent_usual, source, everyone), (received, received_usual, target, _) = sides
-    meets = _meets(hosts, source, target, everyone, window, now)
+    sends, receives = (_rate(hosts, rows, everyone, now, MET, PAIRS) for rows in (source, target))
+    # The product of both would be right if they were independent; it claims more the longer a memory grows.
+    meets = np.clip(np.maximum(sends[window.source], receives[window.target]), 1e-4, 0.999)
     silence, size = _sizes(tables["sizes"], keys, window, now)
     return HabitColumns(
         keys, sent, received, sent_usual, received_usual, np.log1p(window.spread),
@@ -111,12 +113,6 @@ def _rate(hosts: Table, rows: Places, site: Places, now: int, new: int, every: i
     """How often a host does something new, pulled towards how often the site does, (V,)."""
     usual = (hosts.weights(site, now, new)[0] + 0.5) / (hosts.weights(site, now, every)[0] + 1)
     return np.asarray((hosts.weights(rows, now, new) + _PULL * usual) / (hosts.weights(rows, now, every) + _PULL))
-
-
-def _meets(hosts: Table, source: Places, target: Places, site: Places, window: Conversations, now: int) -> Floats:
-    usual = (hosts.weights(site, now, MET)[0] + 0.5) / (hosts.weights(site, now, PAIRS)[0] + 1)
-    sends, receives = (_rate(hosts, rows, site, now, MET, PAIRS) for rows in (source, target))
-    return np.asarray(np.clip(sends[window.source] * receives[window.target] / usual, 1e-4, 0.999), np.float64)
 
 
 def _usual(table: Table, site: Places, rows: Places, now: int) -> Floats:

@@ -70,8 +70,11 @@ def _row(window: Conversations, columns: HabitColumns, flow: int, term: str) -> 
     place = int(window.of_flow[flow])
     pair = int(window.pair[place])
     source, target = int(window.source[pair]), int(window.target[pair])
-    if term in ("burst", "volume"):
-        return _burst(columns, place, pair, source, target, term == "volume")
+    if term == "burst":
+        return _burst(columns, place, pair, source, target)
+    if term == "volume":
+        (name, unit, kind), usual = _SENT[BYTES], columns.sent_usual[source, BYTES, 0]
+        return name, unit, _plain(columns.sent[source, BYTES]), _plain(usual), kind, "source"
     if term == "size":
         return _size(window, columns, flow, place)
     if term == "no answer":
@@ -83,8 +86,8 @@ def _row(window: Conversations, columns: HabitColumns, flow: int, term: str) -> 
     return first if seen[int(np.argmax(found))] < NEW else again, "", _NOTHING, _NOTHING, kind, ""
 
 
-def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: int, volume: bool) -> _Row:
-    """The count that surprised most, or the bytes of either end."""
+def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: int) -> _Row:
+    """The count that surprised most."""
     found: list[tuple[float, _Row]] = []
     sent, received = columns.sent[source].copy(), columns.received[target].copy()
     sent[-1], received[-1] = columns.spread[place]
@@ -94,7 +97,7 @@ def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: in
         (_PAIR, columns.of_pair[pair], columns.pair_usual[pair], ""),
     ):
         strange = [
-            tail(one, usual[column, 0], usual[column, 1], column != BYTES) if volume == (column == BYTES) else 0.0
+            0.0 if column == BYTES else tail(one, usual[column, 0], usual[column, 1], True)
             for column, one in enumerate(counts)
         ]
         best = int(np.argmax(strange))

@@ -1,10 +1,11 @@
 """Five surprises of every flow, each "how unlikely is this under what the memory knows", in nats, larger is stranger.
 
-burst: counts of the window against the host's or pair's own windows; volume: the hosts' bytes in it, likewise; novelty:
-a first meeting, a service new at the destination, a port new at the source; no answer where one is usual; sizes unlike
-those of the same exchange before. Burst, volume and novelty are the largest of several views of one event, which added
-up would count it several times. Bytes are no view of a burst: one download makes a minute's bytes strange every day,
-and in one maximum with the counts its tail would set the cap of both.
+burst: counts of the window against the host's or pair's own windows; volume: the bytes its source sends, likewise;
+novelty: a first meeting, a service new at the destination, a port new at the source; no answer where one is usual;
+sizes unlike those of the same exchange before. Burst and novelty are the largest of several views of one event, which
+added up would count it several times. Bytes are no view of a burst: one download makes a minute's bytes strange every
+day, and in one maximum with the counts its tail would set the cap of both. Bytes that a host gets say nothing that the
+flow's own size does not.
 """
 
 from __future__ import annotations
@@ -85,10 +86,9 @@ def _counted(counts: Floats, usual: Floats) -> Floats:
 
 
 def volume(window: Conversations, columns: HabitColumns) -> Floats:
-    """The bytes that the source sends or the destination gets, whichever are stranger, (C,)."""
-    sent = _carried(columns.sent[:, BYTES], columns.sent_usual[:, BYTES])[window.source]
-    received = _carried(columns.received[:, BYTES], columns.received_usual[:, BYTES])[window.target]
-    return np.asarray(np.maximum(sent, received)[window.pair], np.float64)
+    """The bytes that the source sends, (C,)."""
+    sent = _carried(columns.sent[:, BYTES], columns.sent_usual[:, BYTES])
+    return np.asarray(sent[window.source[window.pair]], np.float64)
 
 
 @njit(cache=True)
