@@ -18,8 +18,9 @@ from functools import partial
 import numpy as np
 
 from eddyline.sources.netflow import Decoder
+from eddyline.sources.netflow_forms import V9
+from eddyline.sources.netflow_templated import TemplatedDecoder
 from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, decode_v5
-from eddyline.sources.netflow_v9 import V9Decoder
 
 DATAGRAMS, BATCH, ROUNDS = 20_000, 4096, 7
 EXPORT_S, UPTIME = 1_700_000_000, 500_000_000
@@ -71,7 +72,7 @@ def best(decode: Callable[[], int]) -> float:
 
 def columns(datagrams: list[Datagram], version: int) -> int:
     """Decode to NumPy columns, in batches as the source makes them; how many flows there were."""
-    flows, decoder, sequences = 0, V9Decoder(), Sequences()
+    flows, decoder, sequences = 0, TemplatedDecoder(V9), Sequences()
     for start in range(0, len(datagrams), BATCH):
         batch, decoded = datagrams[start : start + BATCH], Decoded()
         if version == 5:

@@ -1,4 +1,4 @@
-"""netflow://: NetFlow v5 and v9 from a UDP socket. Nothing can be read twice: what is lost before a commit is lost."""
+"""netflow://: NetFlow v5, v9 and IPFIX from a UDP socket. What is lost before a commit is lost: UDP comes once."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
+from eddyline.sources.netflow_forms import IPFIX, V9
 from eddyline.sources.netflow_table import dated_by, flows_of
+from eddyline.sources.netflow_templated import TemplatedDecoder
 from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, decode_v5
-from eddyline.sources.netflow_v9 import V9Decoder
 from eddyline.windows import Commit
 
 DEFAULT_PORT: Final = 2055
@@ -43,34 +44,31 @@ class Decoder:
     Never raises, whatever the bytes: what cannot be read is in `FlowBatch.rejected`, with its reason.
 
     Args:
-        reverse: v9 fields 23 and 24 are the other direction of a flow; False ignores them.
+        reverse: fields 23 and 24 are the other direction of a flow; False ignores them.
         checked: flows dated over a minute after they were received are moved back to then; False believes them.
     """
 
     def __init__(self, reverse: bool = True, checked: bool = False) -> None:
         self._checked = checked
-        self._v9 = V9Decoder(reverse)
+        self._templated = {form.version: TemplatedDecoder(form, reverse) for form in (V9, IPFIX)}
         self._sequences = Sequences()
         self.counters: Counter[str] = Counter()
 
     def decode(self, datagrams: list[tuple[str, bytes]], now_us: int | None = None, last: bool = False) -> FlowBatch:
         """Read `datagrams` (exporter's address, bytes); `last` also rejects what still waits for its template."""
         decoded = Decoded()
-        old: list[Datagram] = []
-        new: list[Datagram] = []
+        versions: dict[int, list[Datagram]] = {5: [], 9: [], 10: []}
         for arrival, (origin, raw) in enumerate(datagrams):
-            version = raw[:2]
-            if version == b"\0\5":
-                old.append((arrival, origin, raw))
-            elif version == b"\0\x09":
-                new.append((arrival, origin, raw))
+            known = versions.get(int.from_bytes(raw[:2], "big"))
+            if known is None or len(raw) < 2:
+                decoded.reject(arrival, origin, raw, "not NetFlow v5 or v9, nor IPFIX")
             else:
-                named = "IPFIX is not read yet" if version == b"\0\x0a" else "not NetFlow v5 or v9"
-                decoded.reject(arrival, origin, raw, named)
-        decode_v5(old, decoded, self._sequences)
-        self._v9.decode(new, decoded)
-        if last:
-            self._v9.give_up(decoded)
+                known.append((arrival, origin, raw))
+        decode_v5(versions[5], decoded, self._sequences)
+        for version, decoder in self._templated.items():
+            decoder.decode(versions[version], decoded)
+            if last:
+                decoder.give_up(decoded)
         return self._batch(decoded, len(datagrams), now_us)
 
     def _batch(self, decoded: Decoded, datagrams: int, now_us: int | None) -> FlowBatch:

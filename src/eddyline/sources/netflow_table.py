@@ -14,7 +14,9 @@ from eddyline.flows import TIME, empty_flows, flow_table
 from eddyline.sources.netflow_layouts import mapped
 from eddyline.sources.netflow_v5 import Array, Decoded, Records
 
-_COPIED = ("duration_us", "tcp_flags", "bytes", "packets", "rev_bytes", "rev_packets", "tos", "sampling_rate")
+_COPIED = (
+    "duration_us", "tcp_flags", "rev_tcp_flags", "bytes", "packets", "rev_bytes", "rev_packets", "tos", "sampling_rate"
+)  # fmt: skip
 _ICMP = (1, 58)
 AHEAD_US = 60_000_000  # a flow cannot have ended after it was received; clocks without NTP drift by seconds
 _MAPPED = b"\0" * 10 + b"\xff\xff"

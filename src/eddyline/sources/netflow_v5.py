@@ -77,18 +77,20 @@ class Decoded:
 
 
 class Stream:
-    """The export sequence of one device and domain, modulo 2^32. A restart or a late datagram is no gap."""
+    """The export sequence of one device and domain, modulo 2^32. A restart or a late datagram is no gap.
+
+    `expected` is the next number, -1 after a datagram of which nobody knows how far it moved the sequence on.
+    """
 
     __slots__ = ("expected",)
 
     def __init__(self, expected: int) -> None:
         self.expected = expected
 
-    def missing(self, sequence: int, step: int) -> int:
-        """Units (v5: flows, v9: datagrams) lost before this datagram, which itself carries `step` of them."""
+    def missing(self, sequence: int) -> int:
+        """Units (v5: flows, v9: datagrams, IPFIX: records) lost before this datagram; 0 where `expected` is below 0."""
         ahead = (sequence - self.expected) & 0xFFFFFFFF
-        self.expected = sequence + step & 0xFFFFFFFF
-        return ahead if ahead < 0x80000000 else 0
+        return ahead if self.expected >= 0 and ahead < 0x80000000 else 0
 
 
 class Sequences:
@@ -160,7 +162,8 @@ def _follow(kept: Sequence[Datagram], heads: Array, into: Decoded, sequences: Se
             found = known[origin, engine] = (sequences.stream(origin, engine, sequence), code)
         stream, code = found
         codes.append(code)
-        missing = stream.missing(sequence, count)
+        missing = stream.missing(sequence)
+        stream.expected = (sequence + count) & 0xFFFFFFFF
         if missing:
             into.counts["sequence_gaps"] += 1
             into.counts["missing_flows"] += missing
