@@ -243,6 +243,15 @@ def test_icmp_type_and_code_of_their_own_are_read_for_both_families() -> None:
     assert (table["icmp_type"].to_pylist(), table["icmp_code"].to_pylist()) == ([3, 129], [4, 0])
 
 
+def test_icmp_has_port_0_and_other_flows_without_ports_have_none() -> None:
+    template = ipfix_template(256, [*ENDS, (4, 1)])
+    table = decode(ipfix(template, data_set(256, ends() + b"\1", ends() + b"\6")))
+    assert (table["src_port"].to_pylist(), table["dst_port"].to_pylist()) == ([0, None], [0, None])
+    ported = ipfix_template(257, [*ENDS, (7, 2)]), data_set(257, ends() + b"\0\7")
+    table = decode(ipfix(template, data_set(256, ends() + b"\1", ends() + b"\6"), *ported))
+    assert table["src_port"].to_pylist() == [0, None, 7]
+
+
 @pytest.mark.parametrize(
     ("fields", "values", "rate"),
     [

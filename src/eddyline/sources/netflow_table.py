@@ -96,10 +96,16 @@ def _ends_and_ports(records: list[Records]) -> dict[str, pa.Array | None]:
         code = folded if own is None else np.where((own == 0) if without is None else without | (own == 0), folded, own)
         columns["icmp_type"] = _arrow((code >> 8).astype(np.uint8), ~icmp)
         columns["icmp_code"] = _arrow((code & 0xFF).astype(np.uint8), ~icmp)
-        src_port, dst_port = (
-            None if port is None else np.where(icmp, np.uint16(0), port) for port in (src_port, dst_port)
-        )
+        src_port, no_src = _no_ports(src_port, no_src, icmp)
+        dst_port, no_dst = _no_ports(dst_port, no_dst, icmp)
     return columns | {"src_port": _arrow(src_port, no_src), "dst_port": _arrow(dst_port, no_dst)}
+
+
+def _no_ports(port: Array | None, missing: Array | None, icmp: Array) -> tuple[Array, Array | None]:
+    """Port 0 for ICMP, also where its template has no ports: null says that nobody knows."""
+    if port is None:
+        return np.zeros(len(icmp), np.uint16), ~icmp
+    return np.where(icmp, np.uint16(0), port), None if missing is None else missing & ~icmp
 
 
 def _addresses(records: list[Records]) -> tuple[pa.Array, pa.Array]:
