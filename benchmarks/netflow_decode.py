@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from eddyline.sources.netflow import Decoder
+from eddyline.sources.netflow_decoder import Decoder
 from eddyline.sources.netflow_forms import V9
 from eddyline.sources.netflow_templated import TemplatedDecoder
 from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, decode_v5

@@ -17,8 +17,8 @@ from tests.programs import nfdump_reads, softflowd
 
 PCAPS = Path(__file__).parents[2] / ".." / "shared" / "data" / "pcaps"
 UNSET = "1970-01-01T00:00:00.000"
-# What nfdump 1.7.1 does of its own: an uptime of 0 is 1970, the ends of softflowd's IPFIX are exchanged, and a biflow has
-# the tos and the flags of its reverse half.
+# What nfdump 1.7.1 does of its own: an uptime of 0 is 1970, the ends of softflowd's IPFIX are exchanged, and a
+# biflow has the tos and the flags of its reverse half.
 OWN = "nfdump differs beyond what it does of its own"
 
 

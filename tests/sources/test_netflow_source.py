@@ -12,7 +12,8 @@ import pytest
 
 from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
-from eddyline.sources.netflow import DEFAULT_PORT, Decoder, NetflowSource, open_netflow
+from eddyline.sources.netflow import DEFAULT_PORT, NetflowSource, open_netflow
+from eddyline.sources.netflow_decoder import Decoder
 from eddyline.windows import Windower, WindowSettings
 from tests.sources.netflow_bytes import data_set, template_set, v5, v5_record, v9
 

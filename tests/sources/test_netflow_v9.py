@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from eddyline.sources import netflow_exporters, netflow_templated
-from eddyline.sources.netflow import Decoder
+from eddyline.sources.netflow_decoder import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, address, data_set, export, options_set, payloads, template_set, v9
 
 E = "198.51.100.1"
@@ -100,10 +100,9 @@ def test_waiting_flows_are_bounded_and_what_falls_out_is_rejected(monkeypatch: p
     assert table["src_addr"].to_pylist() == ["10.0.0.3", "10.0.0.4"]
 
 
-def test_waiting_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netflow_templated, "MAX_PENDING_BYTES", 100)
+def test_waiting_bytes_are_bounded_too() -> None:
     raws = [v9(data_set(256, bytes(60)), sequence=n) for n in range(2)]
-    assert Decoder().decode([(E, raw) for raw in raws]).rejected["raw"].to_pylist() == raws[:1]
+    assert Decoder(pending_bytes=100).decode([(E, raw) for raw in raws]).rejected["raw"].to_pylist() == raws[:1]
 
 
 def test_a_redefined_template_replaces_the_old_one_within_a_batch() -> None:
@@ -268,9 +267,8 @@ def test_templates_are_bounded_for_each_exporter_least_recently_used_first(monke
     assert decoder.counters["unknown_templates"] == 1
 
 
-def test_templates_are_bounded_over_all_exporters_longest_silent_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netflow_exporters, "MAX_TEMPLATES_TOTAL", 2)
-    decoder = Decoder()
+def test_templates_are_bounded_over_all_exporters_longest_silent_first() -> None:
+    decoder = Decoder(templates=2)
     for origin in ("a", "b", "c"):
         decoder.decode([(origin, v9(template_set(256, ENDS)))])
     flows = [len(decoder.decode([(origin, v9(data_set(256, ends()), sequence=1))])) for origin in ("b", "c", "a")]

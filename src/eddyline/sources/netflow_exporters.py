@@ -73,10 +73,10 @@ def _learn_rates(rates: dict[int, int], view: Array) -> None:
 
 
 class Exporters:
-    """All exporters of one format; the one longest silent is forgotten first, whole."""
+    """All exporters of one format, with `most` templates; the one longest silent is forgotten first, whole."""
 
-    def __init__(self, form: Form) -> None:
-        self._form = form
+    def __init__(self, form: Form, most: int = MAX_TEMPLATES_TOTAL) -> None:
+        self._form, self._most = form, most
         self._known: OrderedDict[str, Exporter] = OrderedDict()  # least recently heard first
         self._templates = 0
 
@@ -85,7 +85,7 @@ class Exporters:
         exporter = self._known.get(origin)
         if exporter is None:
             exporter = self._known[origin] = Exporter()
-            if len(self._known) > MAX_TEMPLATES_TOTAL:
+            if len(self._known) > self._most:
                 self._forget_oldest()
         self._known.move_to_end(origin)
         return exporter
@@ -126,7 +126,7 @@ class Exporters:
         if len(exporter.templates) > MAX_TEMPLATES:
             exporter.templates.popitem(last=False)
             self._templates -= 1
-        while self._templates > MAX_TEMPLATES_TOTAL:
+        while self._templates > self._most:
             self._forget_oldest()
 
     def _withdraw(self, exporter: Exporter, domain: int, template_id: int) -> list[int]:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from eddyline.sources.netflow_exporters import Exporter, Exporters
+from eddyline.sources.netflow_exporters import MAX_TEMPLATES_TOTAL, Exporter, Exporters
 from eddyline.sources.netflow_forms import V9, Form, Template, frame
 from eddyline.sources.netflow_layouts import Layout, Run, compile_template, convert
 from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, Stream
@@ -117,11 +117,19 @@ class TemplatedDecoder:
         form: V9 or IPFIX. Templates of the two never mix, also where one device sends both.
         reverse: fields 23 and 24 are the other direction of the flow (nProbe, our own exporter); False ignores them
             (Cisco, and IPFIX by the letter: the same direction after routing).
+        templates: at most so many are kept over all exporters.
+        pending_bytes: at most so many wait for their template.
     """
 
-    def __init__(self, form: Form, reverse: bool = True) -> None:
-        self._form, self._reverse = form, reverse
-        self.exporters = Exporters(form)
+    def __init__(
+        self,
+        form: Form,
+        reverse: bool = True,
+        templates: int = MAX_TEMPLATES_TOTAL,
+        pending_bytes: int = MAX_PENDING_BYTES,
+    ) -> None:
+        self._form, self._reverse, self._pending_bytes = form, reverse, pending_bytes
+        self.exporters = Exporters(form, templates)
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()  # by arrival
         self._waiting_for: dict[_Key, list[int]] = {}
         self._waiting_bytes = 0
@@ -219,7 +227,7 @@ class TemplatedDecoder:
         self._waiting[self._serial] = _Waiting(key, body, raw, cost)
         self._waiting_for.setdefault(key, []).append(self._serial)
         self._waiting_bytes += cost
-        while len(self._waiting) > MAX_PENDING or self._waiting_bytes > MAX_PENDING_BYTES:
+        while len(self._waiting) > MAX_PENDING or self._waiting_bytes > self._pending_bytes:
             self._drop_oldest(into)
         return ""
 
