@@ -57,6 +57,10 @@ class Decoder:
                 decoder.give_up(decoded)
         return self._batch(decoded, len(datagrams), now_us)
 
+    def held(self) -> Counter[str]:
+        """How much is kept now, v9 and IPFIX together: exporters, templates, waiting, waiting_bytes."""
+        return sum((Counter(decoder.held()) for decoder in self._templated.values()), Counter())
+
     def _batch(self, decoded: Decoded, datagrams: int, now_us: int | None) -> FlowBatch:
         table = flows_of(decoded)
         if self._checked and now_us is not None:

@@ -159,6 +159,16 @@ class TemplatedDecoder:
             if filled:
                 into.records.append(convert(filled, into.counts))
 
+    def held(self) -> dict[str, int]:
+        """How much is kept now: exporters, templates, and data sets and bytes that wait for a template."""
+        exporters = list(self.exporters)
+        return {
+            "exporters": len(exporters),
+            "templates": sum(len(exporter.templates) for _, exporter in exporters),
+            "waiting": len(self._waiting),
+            "waiting_bytes": self._waiting_bytes,
+        }
+
     def give_up(self, into: Decoded) -> None:
         """Reject every data set that still waits for its template: the source ends."""
         while self._waiting:

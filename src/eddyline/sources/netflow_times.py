@@ -56,7 +56,10 @@ def _integer(places: Places, ie: int) -> bool:
 
 
 def times(clock: str, unit_us: int, piece: Array, base_us: Array, uptime: Array) -> tuple[Array, Array]:
-    """End and duration in microseconds; an absolute time of 0 is "not set", and then the export time is the end."""
+    """End and duration in microseconds; an absolute time of 0 is "not set", and then the export time is the end.
+
+    No record says that a flow began or ended before 1970, but uptimes may.
+    """
     names = piece.dtype.names or ()
     if clock == "uptime" and {"start", "end"} <= set(names):
         return from_uptime(base_us, uptime, piece["start"].astype(np.uint32), piece["end"].astype(np.uint32))
@@ -66,11 +69,12 @@ def times(clock: str, unit_us: int, piece: Array, base_us: Array, uptime: Array)
         span = np.minimum(integers(piece["span"]), np.uint64(_LATEST_US // unit_us)).astype(np.int64) * unit_us
     if "end" in known:
         end = np.where(known["end"] == 0, base_us, known["end"])
-        start = known.get("start", end - span)
+        start = known.get("start", end - np.minimum(span, np.maximum(end, 0)))
         return end, np.maximum(end - np.where(start == 0, end, start), 0)
     if "start" in known:
-        return np.where(known["start"] == 0, base_us, known["start"] + span), span
-    return base_us, span
+        end = np.where(known["start"] == 0, base_us, known["start"] + span)
+        return end, span
+    return base_us, np.minimum(span, base_us)
 
 
 def boots_to_uptime(view: Array, base_us: Array, boots_ms: Array, each: Array) -> Array:
@@ -111,7 +115,8 @@ def _absolute(column: Array, clock: str, base_us: Array, uptime: Array) -> Array
         age_ms: Array = (uptime - values.astype(np.uint32)).view(np.int32)
         return base_us - age_ms.astype(np.int64) * 1000
     if clock == "before":
-        return base_us - np.minimum(values, np.uint64(_LATEST_US)).astype(np.int64)
+        values = np.minimum(values, base_us.astype(np.uint64))
+        return base_us - values.astype(np.int64)
     if clock == "ns":
         values = np.where(values < _NTP["ns"], values // 1000, _from_ntp(values))
     elif clock == "us" and (values >= _NTP["us"]).any():
