@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
+from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
 from eddyline.sources.netflow_address import bound, chosen, number, parsed, plain
 from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow_memory import TemplateFile
 from eddyline.sources.netflow_stop import Stop
 from eddyline.windows import Commit
 
@@ -21,7 +25,9 @@ GATHER_DATAGRAMS: Final = 8192  # and at most this long
 IDLE_S: Final = 1.0
 _LARGEST: Final = 65_535  # bytes of a UDP datagram
 _SO_RCVBUFFORCE: Final = 33  # Linux: beyond net.core.rmem_max, for processes that may administrate the network
-_OPTIONS: Final = ("recv_buffer", "out_counters", "times")
+_SO_MEMINFO: Final = 55  # Linux 4.12: nine numbers about a socket's memory
+_DROPS: Final = 8  # the place of datagrams that the kernel dropped because the buffer was full
+_OPTIONS: Final = ("recv_buffer", "out_counters", "times", "templates", "share")
 
 
 def wall_clock() -> int:
@@ -45,9 +51,12 @@ class NetflowSource:
         times: "checked", or "exporter" to believe flows that are dated after their receipt (a replayed or simulated
             network).
         clock: microseconds since 1970.
+        templates: file that keeps templates and options across a restart; for this process alone.
+        share: let other processes listen on the same port. The kernel deals datagrams out by the exporter's address
+            and port, so an exporter stays with one process, as its templates must.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or the file is not one of templates.
     """
 
     resumes = False
@@ -62,12 +71,15 @@ class NetflowSource:
         clock: Callable[[], int] = wall_clock,
         gather_s: float = GATHER_S,
         gather_datagrams: int = GATHER_DATAGRAMS,
+        templates: Path | None = None,
+        share: bool = False,
     ) -> None:
         chosen("out_counters", out_counters, ("reverse", "ignore"))
         chosen("times", times, ("checked", "exporter"))
         self._decoder = Decoder(out_counters == "reverse", times == "checked")
         self._clock, self._gather_s, self._gather_datagrams = clock, gather_s, gather_datagrams
-        self._socket = bound(host, port, socket.SOCK_DGRAM)
+        self._file = TemplateFile(templates, self._decoder.templated) if templates else None
+        self._socket = bound(host, port, socket.SOCK_DGRAM, share)
         _enlarge(self._socket, recv_buffer_bytes)
         self.port = int(self._socket.getsockname()[1])
         self.recv_buffer_bytes = (
@@ -79,8 +91,10 @@ class NetflowSource:
     def counters(self) -> Mapping[str, int]:
         """Totals so far, by name; a name that never happened is absent.
 
-        datagrams, flows, rejected, sequence_gaps, missing_flows (v5), missing_datagrams (v9), unknown_templates (data
-        sets that had to wait), clamped_times (flows later than their export) and clocks_ahead (flows later than now).
+        datagrams, flows, rejected, sequence_gaps, missing_flows (v5 and IPFIX), missing_datagrams (v9),
+        unknown_templates (data sets that had to wait), clamped_times (flows later than their export), clocks_ahead
+        (flows later than now), kernel_drops (datagrams that came while the buffer was full, on Linux) and
+        templates_not_saved.
         """
         return self._decoder.counters
 
@@ -90,9 +104,10 @@ class NetflowSource:
             return
         try:
             while not self._stop.stopped:
-                yield self._decoder.decode(self._gather(), self._clock())
+                yield self._decoded(self._gather())
             yield from self._drain()
         finally:
+            self._save(now=True)
             self._stop.end()
 
     def commit(self, commit: Commit) -> None:
@@ -137,12 +152,26 @@ class NetflowSource:
             empty = self._read(datagrams, self._gather_datagrams)
             left -= sum(len(raw) for _, raw in datagrams)
             empty = empty or left <= 0
-            yield self._decoder.decode(datagrams, self._clock(), last=empty)
+            yield self._decoded(datagrams, last=empty)
+
+    def _decoded(self, datagrams: list[tuple[str, bytes]], last: bool = False) -> FlowBatch:
+        batch = self._decoder.decode(datagrams, self._clock(), last)
+        drops = _kernel_drops(self._socket)
+        if drops:
+            self._decoder.counters["kernel_drops"] = drops
+        self._save(now=last)
+        return batch
+
+    def _save(self, now: bool) -> None:
+        if self._file is not None:
+            self._file.save(self._decoder.counters, now)
 
 
 def open_netflow(url: str) -> NetflowSource:
-    """The source that `netflow://HOST:PORT?recv_buffer=BYTES&out_counters=reverse|ignore&times=checked|exporter` names.
+    """The source that `netflow://HOST:PORT?OPTION=VALUE&...` names.
 
+    Options: recv_buffer (bytes), out_counters (reverse or ignore), times (checked or exporter), templates (a file),
+    share (yes or no); see `NetflowSource`.
     Without host it listens on every address, without port on 2055; IPv6 addresses stand in brackets.
 
     Raises:
@@ -151,7 +180,20 @@ def open_netflow(url: str) -> NetflowSource:
     host, port, options = parsed(url, "netflow", DEFAULT_PORT, _OPTIONS)
     recv_buffer = number("recv_buffer", options.get("recv_buffer", str(RECV_BUFFER_BYTES)), 1, (1 << 30) - 1)
     counters, times = options.get("out_counters", "reverse"), options.get("times", "checked")
-    return NetflowSource(host, port, recv_buffer, counters, times)
+    share = chosen("share", options.get("share", "no"), ("yes", "no")) == "yes"
+    if options.get("templates") == "":
+        raise ConfigError(f"netflow source: templates= is empty in {url!r}; give a file")
+    templates = Path(options["templates"]) if "templates" in options else None
+    return NetflowSource(host, port, recv_buffer, counters, times, templates=templates, share=share)
+
+
+def _kernel_drops(listening: socket.socket) -> int:
+    """Datagrams that the kernel has dropped since the socket was opened; 0 where it does not say."""
+    try:
+        found = listening.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
+    except OSError:
+        return 0  # not Linux
+    return struct.unpack_from("I", found, 4 * _DROPS)[0] if len(found) == 4 * (_DROPS + 1) else 0
 
 
 def _enlarge(listening: socket.socket, recv_buffer_bytes: int) -> None:

@@ -34,7 +34,7 @@ class Decoder:
         pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
         self._checked = checked
-        self._templated = {
+        self.templated = {
             form.version: TemplatedDecoder(form, reverse, templates, pending_bytes) for form in (V9, IPFIX)
         }
         self._sequences = Sequences()
@@ -51,7 +51,7 @@ class Decoder:
             else:
                 known.append((arrival, origin, raw))
         decode_v5(versions[5], decoded, self._sequences)
-        for version, decoder in self._templated.items():
+        for version, decoder in self.templated.items():
             decoder.decode(versions[version], decoded)
             if last:
                 decoder.give_up(decoded)
@@ -59,7 +59,7 @@ class Decoder:
 
     def held(self) -> Counter[str]:
         """How much is kept now, v9 and IPFIX together: exporters, templates, waiting, waiting_bytes."""
-        return sum((Counter(decoder.held()) for decoder in self._templated.values()), Counter())
+        return sum((Counter(decoder.held()) for decoder in self.templated.values()), Counter())
 
     def _batch(self, decoded: Decoded, datagrams: int, now_us: int | None) -> FlowBatch:
         table = flows_of(decoded)

@@ -53,15 +53,20 @@ class Exporter:
         view = np.frombuffer(kept, layout.type_)
         if reason or not {"rate", "boot"} & set(layout.type_.names or ()):
             return len(view), reason
-        options = self.options.setdefault(domain, Options())
-        self.options.move_to_end(domain)
+        options = self.told(domain)
         if "rate" in (layout.type_.names or ()):
             _learn_rates(options.rates, view[:MAX_SAMPLERS])
         if "boot" in (layout.type_.names or ()):
             options.boot_ms = min(int(integers(view["boot"])[-1]), 1 << 48)
+        self.keep_options(domain, options)
+        return len(view), reason
+
+    def keep_options(self, domain: int, options: Options) -> None:
+        """Take what a domain said; the domain that was silent longest is forgotten."""
+        self.options[domain] = options
+        self.options.move_to_end(domain)
         if len(self.options) > MAX_DOMAINS:
             self.options.popitem(last=False)
-        return len(view), reason
 
 
 def _learn_rates(rates: dict[int, int], view: Array) -> None:

@@ -128,7 +128,8 @@ class TemplatedDecoder:
         templates: int = MAX_TEMPLATES_TOTAL,
         pending_bytes: int = MAX_PENDING_BYTES,
     ) -> None:
-        self._form, self._reverse, self._pending_bytes = form, reverse, pending_bytes
+        self.form, self._reverse, self._pending_bytes = form, reverse, pending_bytes
+        self.changes = 0  # rises with everything that templates and options say anew
         self.exporters = Exporters(form, templates)
         self._waiting: OrderedDict[int, _Waiting] = OrderedDict()  # by arrival
         self._waiting_for: dict[_Key, list[int]] = {}
@@ -144,13 +145,13 @@ class TemplatedDecoder:
         rejects its datagram (once), the others still count. A data set before its template waits, bounded; what falls
         out is rejected.
         """
-        batch = _Batch(self._form, into)
-        shortest = self._form.header.itemsize + 4
+        batch = _Batch(self.form, into)
+        shortest = self.form.header.itemsize + 4
         for arrival, origin, raw in datagrams:
             if len(raw) > shortest and batch.add_known(arrival, origin, raw):
                 continue
-            sets = frame(self._form, raw)
-            broken = f"{self._form.name} sets do not add up to the datagram"
+            sets = frame(self.form, raw)
+            broken = f"{self.form.name} sets do not add up to the datagram"
             reason = self._take(arrival, origin, raw, sets, batch) if sets else broken
             if reason:
                 into.reject(arrival, origin, raw, reason)
@@ -176,9 +177,9 @@ class TemplatedDecoder:
 
     def _take(self, arrival: int, origin: str, raw: bytes, sets: list[tuple[int, int, int]], batch: _Batch) -> str:
         """Templates, then options, then flows of one datagram, however its sets are ordered; why some were not read."""
-        sequence, domain = _SEQUENCE.unpack_from(raw, self._form.sequence_at)
+        sequence, domain = _SEQUENCE.unpack_from(raw, self.form.sequence_at)
         exporter, stream = self.exporters.admit(origin), self._sequences.stream(origin, domain, sequence)
-        first = self._form.template_set
+        first = self.form.template_set
         content = [(set_id, raw[start:stop]) for set_id, start, stop in sets]
         defining = [(set_id > first, body) for set_id, body in content if first <= set_id <= first + 1]
         changed, reason = self.exporters.define(exporter, domain, defining)
@@ -189,6 +190,7 @@ class TemplatedDecoder:
                 records[place], why = exporter.learn(domain, layout, body)
                 reason = why or reason
         if changed or any(records):
+            self.changes += 1
             batch.close(origin, domain)
             for template_id in changed:
                 self._release((origin, domain, template_id), exporter, batch)
@@ -197,16 +199,16 @@ class TemplatedDecoder:
                 run = _Place((origin, domain, set_id), layout, (arrival << 16) + place, exporter, stream)
                 records[place], why = self._place(run, raw, body, batch)
                 reason = why or reason
-        batch.follow(stream, sequence, -1 if min(records) < 0 else sum(records) if self._form.ipfix else 1)
+        batch.follow(stream, sequence, -1 if min(records) < 0 else sum(records) if self.form.ipfix else 1)
         return reason
 
     def _place(self, place: _Place, raw: bytes, body: bytes, batch: _Batch) -> tuple[int, str]:
         """Add the records of one set of the datagram `raw` to their run: how many, -1 unknown; why not, if none."""
         layout, set_id = place.layout, place.key[2]
-        first = self._form.template_set
+        first = self.form.template_set
         if set_id < 256:
             known = first <= set_id <= first + 1
-            return 0, "" if known else f"{self._form.name} set id {set_id} is reserved"
+            return 0, "" if known else f"{self.form.name} set id {set_id} is reserved"
         if layout is None:
             return -1, self._wait(place.key, body, raw, batch.into)
         kept, reason = layout.records(body)
@@ -216,7 +218,7 @@ class TemplatedDecoder:
             return len(kept) // layout.type_.itemsize, self._no_ends
         run = batch.run(layout, place.key, place.exporter, place.stream)
         run.orders.append(place.order)
-        run.heads.append(raw[: self._form.header.itemsize])
+        run.heads.append(raw[: self.form.header.itemsize])
         run.bodies.append(kept)
         return len(kept) // layout.type_.itemsize, ""
 
@@ -225,11 +227,11 @@ class TemplatedDecoder:
         if known is None:
             return None
         exporter.templates.move_to_end((domain, set_id))
-        return compile_template(self._form, known, self._reverse)
+        return compile_template(self.form, known, self._reverse)
 
     def _wait(self, key: _Key, body: bytes, raw: bytes, into: Decoded) -> str:
         if not body:
-            return f"{self._form.name} data set {key[2]} is empty"
+            return f"{self.form.name} data set {key[2]} is empty"
         into.counts["unknown_templates"] += 1
         newest = next(reversed(self._waiting.values()), None)
         cost = len(body) if newest is not None and newest.raw is raw else len(raw)
@@ -248,7 +250,7 @@ class TemplatedDecoder:
         if not self._waiting_for[waiting.key]:
             del self._waiting_for[waiting.key]
         origin, domain, set_id = waiting.key
-        _reject_once(into, f"{origin}/{domain}", waiting.raw, f"{self._form.name} template {set_id} never came")
+        _reject_once(into, f"{origin}/{domain}", waiting.raw, f"{self.form.name} template {set_id} never came")
 
     def _release(self, key: _Key, exporter: Exporter, batch: _Batch) -> None:
         """Read the data sets that waited for the template `key`, before everything else of this batch."""
