@@ -17,6 +17,7 @@ RANK = {
     "explanations": 6, "alerts": 7,
     "contracts": 8, "config": 9, "metrics": 9, "dialects": 10, "sources": 11, "detectors": 11, "sinks": 11,
     "artifacts": 12, "scoring": 12, "training": 13, "runtimes": 14, "simulation": 15, "evaluation": 15,
+    "operating": 15,
     "demo": 16, "commands": 17, "cli": 18,
 }  # fmt: skip
 ONE_PLACE = {

@@ -19,6 +19,7 @@ from eddyline import training
 from eddyline.artifacts import fingerprint, read_manifest
 from eddyline.config import CalibrateSettings, EvaluateSettings, RunSettings, SimulateSettings, TrainSettings
 from eddyline.metrics import Counts
+from eddyline.operating.status import status_of
 from eddyline.runtimes import load_runtime, use_threads
 from eddyline.training import Report
 
@@ -31,8 +32,8 @@ def run(settings: RunSettings) -> None:
     if console.is_terminal:
         where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
         console.print(where, highlight=False, soft_wrap=True)
-    with stop_on_signals() as stop, watching(console) as report:
-        counts = load_runtime(settings.runtime)(settings, stop, report)
+    with stop_on_signals() as stop, watching(console) as report, status_of(settings.metrics, report) as heard:
+        counts = load_runtime(settings.runtime)(settings, stop, heard)
     summarise(counts, console)
 
 

@@ -29,6 +29,7 @@ from eddyline.windows import WindowSettings
 S = TypeVar("S", bound=BaseSettings)
 
 
+METRICS: Final = "127.0.0.1:9108"
 _YEAR_S: Final = 366 * 86_400.0
 T = TypeVar("T")
 Several = Annotated[list[T], NoDecode, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -114,6 +115,9 @@ class RunSettings(Settings):
     queue: int = Field(4, ge=1, description="batches that may wait between reading, scoring and writing")
     flush_flows: int = Field(100_000, ge=1, description="flows after which sinks write and the source commits")
     flush_s: float = Field(2.0, gt=0, description="seconds after which a live source's sinks write and it commits")
+    metrics: str = Field(
+        METRICS, description="address of /metrics, /live and /ready; empty = none, port 0 = a free one"
+    )
 
 
 class TrainSettings(Settings):
