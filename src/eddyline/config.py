@@ -187,6 +187,18 @@ class SimulateSettings(BaseSettings):
     campaigns: str = Field("all", description="all, none, or kinds with commas between")
 
 
+class ReplaySettings(BaseSettings):
+    """`eddyline replay`: send a capture's NetFlow, or the flows of a file, at their own speed or faster."""
+
+    model_config = SettingsConfigDict(env_prefix="EDDYLINE_", extra="forbid", frozen=True)
+
+    source: str = Field(description="capture (pcap, pcapng, .gz of these), or a file of flows: x.parquet, file://x.csv")
+    sink: str = Field(description="netflow://host:port; of flows also ?version=9, or file://x.parquet")
+    speed: float = Field(1.0, ge=0, description="seconds of the file per second; 0 = as fast as packets-per-second")
+    port: int | None = Field(None, ge=1, le=65_535, description="only a capture's datagrams to this UDP port")
+    packets_per_second: float = Field(10_000.0, ge=1, description="most datagrams of a capture per second")
+
+
 def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
     """Read settings of `kind`; raises ConfigError with one line per call: the key, the value and the remedy."""
     _check_variables()
@@ -213,7 +225,7 @@ def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
 
 def _check_variables() -> None:
     """Pydantic never sees a variable whose first key no setting has; a variable of another command is no mistake."""
-    kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings)
+    kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings, ReplaySettings)
     known = {key for kind in kinds for key in kind.model_fields}
     for name in sorted(os.environ):
         prefix, _, rest = name.lower().partition("_")
