@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 import pyarrow as pa
 
+from eddyline.alert_state import BookState
 from eddyline.alerts import Alert, AlertBook, AlertSettings
 from eddyline.artifacts import load_models, model_folder, read_manifest
 from eddyline.calibration import ENOUGH
@@ -114,7 +115,8 @@ class EmbeddedRun:
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._source, self._model, self._sinks, self._flush = source, model, sinks, flush
-        self._windower, self._book = Windower(windows, resume), AlertBook(alerts)
+        self._windower = Windower(windows, resume)
+        self._book = AlertBook(alerts, BookState.of(resume.book) if resume else None)
         known = resume.memories if resume else {}
         self._memories = {site: Memory.of(parts, model.frozen) for site, parts in known.items()}
         self._stop, self._failed = stop, Event()
@@ -198,10 +200,11 @@ class EmbeddedRun:
         self._scored.put(None)
 
     def _commit(self, commit: Commit) -> Commit:
-        """Add the memories as they are now; a copy, since scoring goes on with its own."""
+        """Add the memories and the book of alerts as they are now; copies, since scoring goes on with its own."""
         if not self._source.resumes:
             return commit
-        return replace(commit, memories={site: memory.parts() for site, memory in self._memories.items()})
+        memories = {site: memory.parts() for site, memory in self._memories.items()}
+        return replace(commit, memories=memories, book=self._book.state.parts())
 
     def _write(self) -> None:
         for done in self._scored:
