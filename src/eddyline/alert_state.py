@@ -61,7 +61,7 @@ class BookState:
         document = {
             "schema_version": _VERSION,
             "open": [asdict(alert) for alert in self.open.values()],
-            "peers": {name: sorted(peers) for name, peers in self.peers.items()},
+            "peers": {name: list(peers) for name, peers in self.peers.items()},
             "hosts": sorted(self.hosts),
             "spent": [[span, number, count] for (span, number), count in self.spent.items()],
         }

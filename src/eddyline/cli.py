@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from eddyline import __version__, commands
 from eddyline.config import (
     CalibrateSettings,
+    DoctorSettings,
     EvaluateSettings,
     ReplaySettings,
     RunSettings,
@@ -35,6 +36,7 @@ _SETTINGS: Final[dict[str, tuple[type[Any], Callable[[Any], None]]]] = {
     "evaluate": (EvaluateSettings, commands.evaluate),
     "simulate": (SimulateSettings, commands.simulate),
     "replay": (ReplaySettings, commands.replay),
+    "doctor": (DoctorSettings, commands.doctor),
 }
 _POSITIONAL: Final = {"replay": "source"}  # the one key of a command that needs no flag before it
 

@@ -19,12 +19,14 @@ from eddyline import training
 from eddyline.artifacts import fingerprint, read_manifest
 from eddyline.config import (
     CalibrateSettings,
+    DoctorSettings,
     EvaluateSettings,
     ReplaySettings,
     RunSettings,
     SimulateSettings,
     TrainSettings,
 )
+from eddyline.errors import EddylineError
 from eddyline.metrics import Counts
 from eddyline.operating.status import status_of
 from eddyline.runtimes import load_runtime, use_threads
@@ -101,6 +103,19 @@ def replay(settings: ReplaySettings) -> None:
         said.append(f"the latest left {done.behind_s:.1f} s after it was due: give a lower --speed")
     for line in said:
         Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
+def doctor(settings: DoctorSettings) -> None:
+    """Say what is right, what could be better and what is wrong; raises EddylineError if anything is wrong."""
+    from eddyline.operating.doctor import examine  # the service does not need it
+
+    wrong, console = 0, Console()
+    with stop_on_signals() as stop, progress() as report:
+        for finding in examine(settings, stop, report):
+            wrong += finding.level == "wrong"
+            console.print(finding.line(), highlight=False, soft_wrap=True, markup=False)
+    if wrong:
+        raise EddylineError(f"doctor: {wrong} of these are wrong; what to do stands beside them")
 
 
 def show(folder: Path) -> None:

@@ -187,6 +187,13 @@ class SimulateSettings(BaseSettings):
     campaigns: str = Field("all", description="all, none, or kinds with commas between")
 
 
+class DoctorSettings(RunSettings):
+    """`eddyline doctor`: check what `eddyline run` with the same flags would need, and say what to do."""
+
+    source: str = Field("netflow://:2055", description="URL that flows will be read from")
+    seconds: float = Field(5.0, ge=0, le=3600, description="how long to listen for exporters, seconds; 0 = not at all")
+
+
 class ReplaySettings(BaseSettings):
     """`eddyline replay`: send a capture's NetFlow, or the flows of a file, at their own speed or faster."""
 
@@ -225,7 +232,8 @@ def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
 
 def _check_variables() -> None:
     """Pydantic never sees a variable whose first key no setting has; a variable of another command is no mistake."""
-    kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings, ReplaySettings)
+    kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings, ReplaySettings,
+             DoctorSettings)  # fmt: skip
     known = {key for kind in kinds for key in kind.model_fields}
     for name in sorted(os.environ):
         prefix, _, rest = name.lower().partition("_")

@@ -164,6 +164,10 @@ class NetflowSource:
                 self._iterating, self._stopped = False, True
             self._release()
 
+    def listen(self) -> list[tuple[str, bytes]]:
+        """Return datagrams as they come (exporter's address, bytes), not decoded; blocks at most about a second."""
+        return self._gather()
+
     def commit(self, commit: Commit) -> None:
         """Nothing to keep: what a UDP socket gave is gone."""
 
