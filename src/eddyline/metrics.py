@@ -45,7 +45,8 @@ class Steps:
 
     def add(self, values: NDArray[Any]) -> None:
         """Count values, (E,)."""
-        self.at_most = self.at_most + (values[:, None] <= np.array(self.steps)).sum(0)
+        first = np.searchsorted(np.array(self.steps), values)  # the lowest step that each is at or below
+        self.at_most = self.at_most + np.bincount(first, minlength=len(self.steps) + 1)[:-1].cumsum()
         self.total, self.number = self.total + float(values.sum()), self.number + len(values)
 
 
