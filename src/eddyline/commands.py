@@ -41,8 +41,9 @@ def run(settings: RunSettings) -> None:
     if console.is_terminal:
         where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
         console.print(where, highlight=False, soft_wrap=True)
-    with stop_on_signals() as stop, watching(console) as report, status_of(settings.metrics, report) as heard:
-        counts = load_runtime(settings.runtime)(settings, stop, heard)
+    with stop_on_signals() as stop, watching(console) as report:
+        with status_of(settings.metrics, report, stop) as heard:
+            counts = load_runtime(settings.runtime)(settings, stop, heard)
     summarise(counts, console)
 
 

@@ -3,14 +3,18 @@
 import socket
 import threading
 import time
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from eddyline.config import DoctorSettings, load
+from eddyline.metrics import Counts
 from eddyline.operating.doctor import examine
 from eddyline.operating.findings import Finding
+from eddyline.operating.running import running
+from eddyline.operating.status import Status, StatusServer
 from tests.captures_bytes import collector
 from tests.operating.test_status import taken
 from tests.sources.netflow_bytes import v5, v5_record
@@ -123,3 +127,30 @@ def test_a_file_that_is_not_there_is_wrong(tmp_path: Path) -> None:
     (only,) = about(findings(source=f"file://{tmp_path}/none.csv"), "source")
     assert only.level == "wrong"
     assert "no such file" in only.says
+
+
+def test_a_service_that_runs_already_is_asked_what_it_counts() -> None:
+    status = Status()
+    status.heard(
+        Counts(flows=21, rejected=Counter({"x": 2, "y": 1}), source={"missing_datagrams": 4, "datagrams": 9},
+               queues={"read": (4, 4), "scored": (0, 4)}, levels={"default": 6.5})
+    )  # fmt: skip
+    with StatusServer("127.0.0.1:0", status) as server, collector() as listening:
+        port = listening.getsockname()[1]
+        found = findings(source=f"netflow://127.0.0.1:{port}", metrics=f"127.0.0.1:{server.port}")
+    told = about(found, "service")
+    assert [finding.level for finding in told] == ["ok", "note", "note", "note", "note"]
+    assert told[0].says == f"an Eddyline runs and answers on 127.0.0.1:{server.port}: 21 flows so far"
+    assert told[1].says == "4 datagrams were lost on the way"
+    assert told[2].says == "3 records could not be read"
+    assert "does not keep up" in told[3].says
+    assert "calibrate" in told[4].do
+    assert about(found, "source")[0].level == "note"
+    assert about(found, "metrics") == []
+
+
+def test_another_program_on_the_metrics_port_is_no_service() -> None:
+    with taken(0) as port:
+        assert running(f"127.0.0.1:{port}") is None
+    assert running(f"127.0.0.1:{free_port()}") is None
+    assert running("127.0.0.1:nonsense") is None

@@ -4,6 +4,7 @@ import http.client
 import re
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,8 @@ def ask(port: int, path: str, method: str = "GET") -> tuple[int, str, str]:
 
 def test_the_endpoints_follow_a_run_from_start_to_silence() -> None:
     now = [0.0]
-    status = Status(lambda: now[0])
+    stop = threading.Event()
+    status = Status(stop, lambda: now[0])
     with StatusServer("127.0.0.1:0", status) as server:
         assert ask(server.port, "/live")[0] == 200
         assert ask(server.port, "/ready")[0] == 503
@@ -42,6 +44,8 @@ def test_the_endpoints_follow_a_run_from_start_to_silence() -> None:
         code, kind, text = ask(server.port, "/metrics?name=x")
         assert (code, kind) == (200, "text/plain; version=0.0.4; charset=utf-8")
         assert "\neddyline_flows_total 7\n" in text
+        stop.set()
+        assert [ask(server.port, path)[0] for path in ("/live", "/ready", "/metrics")] == [200, 503, 200]
         now[0] = 1031.0
         assert [ask(server.port, path)[0] for path in ("/live", "/ready", "/metrics")] == [503, 503, 200]
 

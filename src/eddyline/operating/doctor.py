@@ -5,6 +5,7 @@ Nothing is changed: sockets are opened and closed again, a file is written where
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -23,6 +24,7 @@ from eddyline.config import METRICS, DoctorSettings
 from eddyline.errors import ConfigError, EddylineError
 from eddyline.operating.exporters import Exporters
 from eddyline.operating.findings import Finding
+from eddyline.operating.running import running, told
 from eddyline.operating.status import Status, StatusServer
 from eddyline.sources import open_source
 from eddyline.sources.netflow import RECV_BUFFER_BYTES, Decoder, NetflowSource, open_netflow, wall_clock
@@ -35,17 +37,21 @@ Report = Callable[[str, int, int, str], None]
 
 def examine(settings: DoctorSettings, stop: Event, report: Report) -> Iterator[Finding]:
     """Check after check, in the order of the path; listening takes `settings.seconds`, ended early by `stop`."""
-    yield from _source(settings, stop, report)
+    service = running(settings.metrics) if settings.metrics else None
+    if service is not None:
+        yield from told(service, settings.metrics)
+    yield from _source(settings, stop, report, service is not None)
     yield from _model(settings)
     for url in settings.sink:
         yield from _sink(url)
-    yield _metrics(settings.metrics)
+    if service is None:
+        yield _metrics(settings.metrics)
     for url in (settings.source, *settings.sink):
         if url.startswith("kafka://"):
             yield from _kafka(url)
 
 
-def _source(settings: DoctorSettings, stop: Event, report: Report) -> Iterator[Finding]:
+def _source(settings: DoctorSettings, stop: Event, report: Report, runs: bool) -> Iterator[Finding]:
     url = settings.source
     if url.startswith("kafka://"):
         return
@@ -60,7 +66,11 @@ def _source(settings: DoctorSettings, stop: Event, report: Report) -> Iterator[F
     try:
         source = open_netflow(url)
     except ConfigError as error:
-        yield Finding("wrong", "source", str(error))
+        if runs and isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+            yield Finding("note", "source", f"{url} is taken, it seems by the service that runs",
+                          "to hear exporters one by one, stop it and ask again")  # fmt: skip
+        else:
+            yield Finding("wrong", "source", str(error))
         return
     try:
         yield Finding("ok", "source", f"listens on UDP port {source.port}")

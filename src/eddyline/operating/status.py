@@ -1,6 +1,6 @@
 """`/metrics`, `/live` and `/ready` over HTTP, for a machine's own Prometheus and supervisor; on loopback by default.
 
-/live: 200 as long as the run reports to itself. /ready: 200 once everything is open and the run takes flows.
+/live: 200 as long as the run reports to itself. /ready: 200 from when everything is open until it is told to stop.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ _AT_ONCE: Final = 8  # requests; more are turned away at once, so that clients c
 
 
 class Status:
-    """What the endpoints tell; written by the run, read by requests."""
+    """What the endpoints tell; written by the run, read by requests.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    Args:
+        stop: set when the run takes no more flows.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, stop: threading.Event | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stop, self._clock = stop or threading.Event(), clock
         self._heard = clock()
         self.counts: Counts | None = None  # None until everything is open
 
@@ -50,6 +55,8 @@ class Status:
             return 503, "text/plain; charset=utf-8", f"the run has not reported for {silent:.0f} s; restart it\n"
         if path == "/ready" and self.counts is None:
             return 503, "text/plain; charset=utf-8", "starting: model, source and sinks are not open yet\n"
+        if path == "/ready" and self._stop.is_set():
+            return 503, "text/plain; charset=utf-8", "stopping: what was read is still scored and written\n"
         return 200, "text/plain; charset=utf-8", "ok\n"
 
 
@@ -136,7 +143,9 @@ class StatusServer:
 
 
 @contextmanager
-def status_of(address: str, report: Callable[[Counts], None]) -> Iterator[Callable[[Counts], None]]:
+def status_of(
+    address: str, report: Callable[[Counts], None], stop: threading.Event | None = None
+) -> Iterator[Callable[[Counts], None]]:
     """Serve the status of a run at `address` ("" = nowhere); yields what the run reports to, which passes it on.
 
     A run that finds the default address taken, as the second one of a machine does, goes on without it and says so.
@@ -144,7 +153,7 @@ def status_of(address: str, report: Callable[[Counts], None]) -> Iterator[Callab
     if not address:
         yield report
         return
-    status = Status()
+    status = Status(stop)
 
     def heard(counts: Counts) -> None:
         status.heard(counts)
