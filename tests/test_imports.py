@@ -14,9 +14,10 @@ SOURCE = ROOT / "src" / "eddyline"
 RANK = {
     "errors": 0, "hashing": 0, "flows": 1, "windows": 2, "habits": 3, "graphs": 4, "combine": 5, "calibration": 6,
     "drift": 6,
-    "explanations": 6, "alerts": 7,
+    "explanations": 6, "alert_state": 6, "alerts": 7,
     "contracts": 8, "config": 9, "metrics": 9, "dialects": 10, "sources": 11, "detectors": 11, "sinks": 11,
     "artifacts": 12, "scoring": 12, "training": 13, "runtimes": 14, "simulation": 15, "evaluation": 15,
+    "operating": 15, "replay": 16,
     "demo": 16, "commands": 17, "cli": 18,
 }  # fmt: skip
 ONE_PLACE = {
@@ -25,6 +26,7 @@ ONE_PLACE = {
     "cudf": {"graphs.py"},
     "pyod": {"evaluation/baselines.py"},
     "matplotlib": {"evaluation/plots.py"},
+    "dpkt": {"sources/captures.py"},
     "confluent_kafka": set(),
     "pyspark": set(),
     "morpheus": set(),
@@ -91,6 +93,7 @@ def test_starting_the_command_line_pulls_in_no_extra() -> None:
         "pyod",
         "sklearn",
         "matplotlib",
+        "dpkt",
     } & set(loaded)
 
 

@@ -18,6 +18,7 @@ from typing import Generic, TypeVar
 
 import pyarrow as pa
 
+from eddyline.alert_state import BookState
 from eddyline.alerts import Alert, AlertBook, AlertSettings
 from eddyline.artifacts import load_models, model_folder, read_manifest
 from eddyline.calibration import ENOUGH
@@ -73,6 +74,11 @@ class _Channel(Generic[T]):
         self._queue: queue.Queue[T | None] = queue.Queue(size)
         self._failed = failed
 
+    @property
+    def fill(self) -> tuple[int, int]:
+        """How many wait, and how many may."""
+        return self._queue.qsize(), self._queue.maxsize
+
     def put(self, value: T | None) -> None:
         while not self._failed.is_set():
             try:
@@ -109,7 +115,8 @@ class EmbeddedRun:
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._source, self._model, self._sinks, self._flush = source, model, sinks, flush
-        self._windower, self._book = Windower(windows, resume), AlertBook(alerts)
+        self._windower = Windower(windows, resume)
+        self._book = AlertBook(alerts, BookState.of(resume.book) if resume else None)
         known = resume.memories if resume else {}
         self._memories = {site: Memory.of(parts, model.frozen) for site, parts in known.items()}
         self._stop, self._failed = stop, Event()
@@ -136,13 +143,17 @@ class EmbeddedRun:
                 self._source.close()
                 stopping = True
             threads[-1].join(_POLL_S)
-            self.counts.seconds = time.monotonic() - self._began
+            self._look_around()
             report(self.counts)
-        if isinstance(self._source, Counting):
-            self.counts.source = dict(self._source.counters)
         if self._errors:
             raise self._errors[0]
         return self.counts
+
+    def _look_around(self) -> None:
+        self.counts.seconds = time.monotonic() - self._began
+        self.counts.queues = {"read": self._read.fill, "scored": self._scored.fill}
+        if isinstance(self._source, Counting):
+            self.counts.source = dict(self._source.counters)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -177,7 +188,8 @@ class EmbeddedRun:
             for window in taken.step.closed:
                 memory = self._memories.get(window.site) or memory_of(self._model, window.site)
                 scored, self._memories[window.site] = score_window(window, memory, self._model)
-                self.counts.bucket = max(self.counts.bucket, self._memories[window.site].drift.level)
+                self.counts.levels[window.site] = level = self._memories[window.site].drift.level
+                self.counts.bucket = max(self.counts.bucket, level)
                 windows.append(self._book.take(scored, partial(explain_flows, scored, self._model)))
                 flows += len(window)
             late = self._flush.seconds is not None and time.monotonic() - flushed >= self._flush.seconds
@@ -188,10 +200,11 @@ class EmbeddedRun:
         self._scored.put(None)
 
     def _commit(self, commit: Commit) -> Commit:
-        """Add the memories as they are now; a copy, since scoring goes on with its own."""
+        """Add the memories and the book of alerts as they are now; copies, since scoring goes on with its own."""
         if not self._source.resumes:
             return commit
-        return replace(commit, memories={site: memory.parts() for site, memory in self._memories.items()})
+        memories = {site: memory.parts() for site, memory in self._memories.items()}
+        return replace(commit, memories=memories, book=self._book.state.parts())
 
     def _write(self) -> None:
         for done in self._scored:
@@ -215,10 +228,8 @@ class EmbeddedRun:
         if done.taken.rejected is not None:
             count_reasons(done.taken.rejected, counts.rejected)
         for scored, alerts in done.windows:
-            counts.windows += 1
-            counts.scored += len(scored)
             counts.alerts += sum(alert.update == 0 for alert in alerts)
-            counts.latency_s.append(time.monotonic() - done.taken.at)
+            counts.wrote(scored, time.monotonic() - done.taken.at)
 
     def _flush_and_commit(self, commit: Commit) -> None:
         for sink in self._sinks:

@@ -112,6 +112,10 @@ class NetflowSource:
             self._save(now=True)
             self._stop.end()
 
+    def listen(self) -> list[tuple[str, bytes]]:
+        """Return datagrams as they come (exporter's address, bytes), not decoded; blocks at most about a second."""
+        return self._gather()
+
     def commit(self, commit: Commit) -> None:
         """Nothing to keep: what a UDP socket gave is gone."""
 
