@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 60
 
-.PHONY: demo test check format install model quality clean
+.PHONY: demo test check format install model quality kafka clean
 
 $(BIN)/eddyline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,9 @@ model: install  ## make artifacts/gae again: four benign hours of the simulated 
 
 quality: install  ## every protocol in ../shared, three seeds: benchmarks/quality.md, under 40 minutes on two cores
 	$(BIN)/python benchmarks/quality.py
+
+kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until Ctrl-C; needs Java 17 and Maven
+	$(BIN)/python tests/kafka/broker.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info
