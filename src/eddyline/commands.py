@@ -18,6 +18,7 @@ from rich.table import Table
 from eddyline import training
 from eddyline.artifacts import fingerprint, read_manifest
 from eddyline.config import CalibrateSettings, EvaluateSettings, RunSettings, SimulateSettings, TrainSettings
+from eddyline.errors import redact
 from eddyline.metrics import Counts
 from eddyline.runtimes import load_runtime, use_threads
 from eddyline.training import Report
@@ -29,10 +30,10 @@ def run(settings: RunSettings) -> None:
     """Score a stream or a file until the source ends or a signal comes; then say what happened."""
     console = Console(stderr=True)
     if console.is_terminal:
-        where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
+        where = redact(f"reading {settings.source}, writing to {', '.join(settings.sink)}")
         console.print(where, highlight=False, soft_wrap=True)
     with stop_on_signals() as stop, watching(console) as report:
-        counts = load_runtime(settings.runtime)(settings, stop, report)
+        counts = load_runtime(settings.runtime, settings.source)(settings, stop, report)
     summarise(counts, console)
 
 

@@ -134,6 +134,7 @@ def _settings(log: Path, ports: Sequence[int]) -> str:
             "transaction.state.log.min.isr": 1,
             "transaction.state.log.num.partitions": 4,
             "group.initial.rebalance.delay.ms": 0,
+            "group.min.session.timeout.ms": 500,
             "auto.create.topics.enable": "false",
         }.items()
     )

@@ -11,6 +11,7 @@ from eddyline.errors import ConfigError
 
 SOURCES: Final = {
     "file": "eddyline.sources.files:open_file",
+    "kafka": "eddyline.sources.kafka:open_kafka",
     "netflow": "eddyline.sources.netflow:open_netflow",
     "simulate": "eddyline.sources.simulate:open_simulate",
 }
@@ -36,4 +37,4 @@ def replays(url: str) -> bool:
 def is_live(url: str) -> bool:
     """Say whether the source has a clock of its own, so that results should not wait for more flows."""
     speed = parse_qs(url.partition("?")[2]).get("speed", ["0"])[0]
-    return url.startswith("netflow://") or (url.startswith("simulate://") and speed.strip("0.") != "")
+    return url.startswith(("netflow://", "kafka://")) or (url.startswith("simulate://") and speed.strip("0.") != "")
