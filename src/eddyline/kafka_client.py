@@ -173,7 +173,6 @@ class Group:
                 raise SourceError(f"kafka source: the group has put this replica out: {fault.str()}; start it again")
             _log.warning("kafka source: %s; trying on", fault.str())
 
-
     def close(self) -> None:
         """Leave; `leaving` is called first."""
         self._consumer.close()

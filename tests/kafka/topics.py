@@ -63,12 +63,12 @@ def stream_of(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def produce(servers: str, topic: str, records: Sequence[tuple[str, bytes]]) -> None:
-    """Send (key, value) in order, durably."""
+def produce(servers: str, topic: str, records: Sequence[tuple[str, bytes]], partition: int = -1) -> None:
+    """Send (key, value) in order, durably; by the key where no partition is given."""
     producer = kafka.Producer({"bootstrap.servers": servers, "enable.idempotence": True})
     for key, value in records:
-        producer.produce(topic, value, key.encode())
-    assert producer.flush(30) == 0
+        producer.produce(topic, value, key.encode(), partition)
+    assert producer.flush(60) == 0
 
 
 @dataclass(frozen=True)
