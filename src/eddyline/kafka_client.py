@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from eddyline.errors import ConfigError, SinkError, SourceError
@@ -17,16 +18,27 @@ try:
 except ImportError as missing:
     raise ConfigError("kafka: confluent-kafka is not installed; install eddyline[kafka]") from missing
 
-__all__ = ["Group", "Message", "Reader", "Writer", "make_topics", "partitions_of"]
+__all__ = ["Group", "Message", "Reader", "RecordsGone", "Writer", "make_topics", "partitions_of"]
 
 Headers = Sequence[tuple[str, bytes]]
 _log = logging.getLogger(__name__)
 _ASK_S: Final = 10.0  # how long a question to the broker may take before a run begins
+_OF_CONSUMERS: Final = ("session.", "heartbeat.", "fetch.", "queued.", "group.", "max.poll.", "max.partition.")
+_OF_PRODUCERS: Final = ("linger.", "batch.", "compression.", "queue.", "transaction.", "delivery.", "sticky.")
 _TRANSACTION_S: Final = 60.0  # how long a commit is tried again while brokers restart
 
 
-def _connected(kind: Callable[[dict[str, Any]], Any], where: Address, step: str, own: Mapping[str, object]) -> Any:
-    settings = {"bootstrap.servers": where.servers, **where.client, **own}
+def _connected(
+    kind: Callable[[dict[str, Any]], Any], where: Address, step: str, own: Mapping[str, object],
+    usual: Mapping[str, object] = MappingProxyType({}),
+) -> Any:  # fmt: skip
+    """A client; the URL's options come before `usual`, and `own` before all."""
+    foreign = _OF_PRODUCERS if kind is Consumer else _OF_CONSUMERS
+    asked = {name: value for name, value in where.client.items() if not name.startswith(foreign)}
+    # With the client's own default, rebootstrap, sending offsets to a transaction never returns once all brokers were
+    # away at the same time (librdkafka 2.16.1).
+    own = {"metadata.recovery.strategy": "none", "log.connection.close": False, **usual, **asked, **own}
+    settings = {"bootstrap.servers": where.servers, **own}
     try:
         return kind({**settings, "logger": _log} if kind is not AdminClient else settings)
     except (KafkaException, TypeError, ValueError) as error:
@@ -62,6 +74,10 @@ def make_topics(where: Address, topics: Mapping[str, tuple[int, Mapping[str, str
                                   "create it or grant the right to") from error  # fmt: skip
 
 
+class RecordsGone(SourceError):
+    """What was to be read is not there any more: trying again does not help."""
+
+
 class Reader:
     """One partition from one offset on, committed records only. Not for several threads."""
 
@@ -70,14 +86,17 @@ class Reader:
             "group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True,
             "isolation.level": "read_committed", "auto.offset.reset": "error",
         }  # fmt: skip
-        more = {"queued.max.messages.kbytes": 32_768, "fetch.wait.max.ms": 100, **where.client}
-        self._consumer = _connected(Consumer, where, "kafka source", {**more, **own})
+        usual = {
+            "queued.max.messages.kbytes": 32_768, "fetch.wait.max.ms": 100, "fetch.message.max.bytes": 8 << 20,
+            "fetch.queue.backoff.ms": 10,
+        }  # fmt: skip
+        self._consumer = _connected(Consumer, where, "kafka source", own, usual)
         self._name, self.at_end = f"{topic}/{partition}", False
         self._at = TopicPartition(topic, partition)
         low, high = self._bounds()
         self.offset = offset if offset is not None else high if start == "latest" else low
         if self.offset < low:
-            raise SourceError(f"kafka source: {self._name}: records {self.offset} to {low - 1} are gone before they "
+            raise RecordsGone(f"kafka source: {self._name}: records {self.offset} to {low - 1} are gone before they "
                               "were read; keep them longer, or give another group= to begin anew")  # fmt: skip
         self._consumer.assign([TopicPartition(topic, partition, self.offset)])
 
@@ -93,7 +112,7 @@ class Reader:
             elif fault.code() == KafkaError._PARTITION_EOF:
                 self.offset, self.at_end = max(self.offset, message.offset()), True
             elif fault.fatal() or fault.code() == KafkaError._AUTO_OFFSET_RESET:
-                raise SourceError(f"kafka source: {self._name}: {fault.str()}; records may have been deleted: "
+                raise RecordsGone(f"kafka source: {self._name}: {fault.str()}; records may have been deleted: "
                                   "give another group= to begin anew")  # fmt: skip
             else:
                 _log.warning("kafka source: %s: %s; trying on", self._name, fault.str())
@@ -142,8 +161,8 @@ class Group:
             "group.id": name, "enable.auto.commit": False, "auto.offset.reset": "earliest",
             "partition.assignment.strategy": "cooperative-sticky",
         }  # fmt: skip
-        quick = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000, **where.client}
-        self._consumer = _connected(Consumer, where, "kafka source", {**quick, **own})
+        usual = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000}
+        self._consumer = _connected(Consumer, where, "kafka source", own, usual)
 
         self.member: Any = None  # the client answers this only in the thread that polls
 
@@ -190,11 +209,11 @@ class Writer:
         own: dict[str, object] = {"enable.idempotence": True}
         if transactional_id is not None:
             own |= {"transactional.id": transactional_id}
-        quick = {"linger.ms": 20, "compression.type": "lz4", "queue.buffering.max.kbytes": 65_536, **where.client}
-        self._producer = _connected(Producer, where, "kafka sink", {**quick, **own})
+        usual = {"linger.ms": 20, "compression.type": "lz4", "queue.buffering.max.kbytes": 65_536}
+        self._producer = _connected(Producer, where, "kafka sink", own, usual)
         self._where, self._transactional, self._open = where, transactional_id is not None, False
         self._failed: list[str] = []
-        self._waiting = 0
+        self._waiting, self._abandoned = 0, False
         if self._transactional:
             self._asked(self._producer.init_transactions, "cannot begin")
 
@@ -235,20 +254,19 @@ class Writer:
             self._asked(lambda s: self._producer.send_offsets_to_transaction(at, member, s), "offsets are not kept")
         self._asked(self._producer.commit_transaction, "nothing since the last commit is kept")
         self._open, self._waiting = False, 0
-        self._check()
+
+    def abandon(self) -> None:
+        """Let nothing more be kept, from any thread: whoever uses this writer gets a SinkError soon."""
+        self._abandoned = True
 
     def close(self) -> None:
         """Give up an open transaction, else send what waits; twice is once."""
-        if self._transactional:
+        if not self._transactional:
+            return self.flush()
+        try:
             if self._open:
                 self._open = False
-                self._abort()
-        else:
-            self.flush()
-
-    def _abort(self) -> None:
-        try:
-            self._producer.abort_transaction(_ASK_S)
+                self._producer.abort_transaction(_ASK_S)
         except KafkaException as error:  # the next writer of that name ends it; until then it is invisible
             _log.warning("kafka sink: %s: transaction not ended: %s", self._where, _words(error))
 
@@ -259,7 +277,7 @@ class Writer:
                 ask(_ASK_S)
                 return
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > until:
+                if self._abandoned or not error.args[0].retriable() or time.monotonic() > until:
                     self._give_up(f"{_words(error)}; {consequence}", error)
 
     def _delivered(self, fault: KafkaError | None, message: Message) -> None:
@@ -268,6 +286,8 @@ class Writer:
             self._failed.append(f"topic `{message.topic()}`: {fault.str()}")
 
     def _check(self) -> None:
+        if self._abandoned:
+            self._give_up("the partition is another replica's now")
         if self._failed:
             first = self._failed[0]
             self._failed.clear()

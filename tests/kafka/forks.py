@@ -3,8 +3,10 @@
 A fork is a process like any other, with its own clients: it can be killed without a word. The parent has no threads.
 """
 
+import faulthandler
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -72,6 +74,7 @@ def main() -> None:
     code = status(["run", *warm])
     sys.stdout.write(f"{code}\n")
     sys.stdout.flush()
+    faulthandler.register(signal.SIGUSR1)  # says in the log where a fork hangs
     running: set[int] = set()
     for line in sys.stdin:
         what, *words = json.loads(line)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eddyline.dialects import load_dialect
 from eddyline.flows import BATCH_SCHEMA, REJECTED_SCHEMA, flow_table
-from eddyline.sources.kafka_records import MOST_ROWS, Decoder, Record
+from eddyline.sources.kafka_records import MOST_BAD_ROWS, MOST_ROWS, Decoder, Record
 
 OWN = Decoder(load_dialect("eddyline"), None, "flows/3")
 NPROBE = Decoder(load_dialect("nprobe"), None, "flows/3")
@@ -94,6 +94,17 @@ def test_no_damage_to_an_arrow_record_raises(noise: bytes, place: int, cut: bool
     assert found.schema.names[: len(BATCH_SCHEMA)] == BATCH_SCHEMA.names
     assert rejected.schema == REJECTED_SCHEMA
     found.validate(full=True)
+
+
+def test_of_many_bad_rows_the_first_are_kept_and_then_the_record() -> None:
+    bad = MOST_BAD_ROWS + 5
+    table = pa.table({name: [value] * (bad + 2) for name, value in FLOW.items()})
+    value = stream(table.set_column(4, "bytes", pa.array([60, *[-1] * bad, 61])))
+    found, rejected = OWN.arrow(Record(9, value))
+    assert found["bytes"].to_pylist() == [60, 61]
+    assert rejected.num_rows == MOST_BAD_ROWS + 1
+    assert told(rejected)[-1][0].startswith("5 more rows, the first: column `bytes`")
+    assert told(rejected)[-1][1:] == ("flows/3", 9, value)
 
 
 def test_json_records_hold_one_object_several_lines_or_an_array() -> None:

@@ -21,7 +21,7 @@ from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
 from eddyline.contracts import Model, Sink
 from eddyline.errors import ConfigError, SinkError, SourceError
-from eddyline.kafka_client import Group, Writer
+from eddyline.kafka_client import Group, RecordsGone, Writer
 from eddyline.metrics import Counts
 from eddyline.runtimes import use_threads
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, open_model
@@ -136,6 +136,9 @@ class Replica:
 
     def _lost(self, partitions: list[int]) -> None:
         _log.warning("kafka source: partitions %s were given to another replica; going on without them", partitions)
+        for partition in partitions:
+            if partition in self._runs:
+                self._runs[partition].abandon()
         self._leaving(partitions)
 
 
@@ -147,8 +150,15 @@ class _PartitionRun:
         self.stop, self.ended = Event(), False
         self.error: BaseException | None = None
         self.counts: list[Counts] = []
+        self._writer: Writer | None = None
         self.thread = Thread(target=self._guarded, name=f"partition-{partition}", daemon=True)
         self.thread.start()
+
+    def abandon(self) -> None:
+        """Stop without another commit."""
+        self.stop.set()
+        if self._writer is not None:
+            self._writer.abandon()
 
     def _guarded(self) -> None:
         try:
@@ -163,6 +173,8 @@ class _PartitionRun:
             kept = [0]
             try:
                 return self._once(kept)
+            except RecordsGone:
+                raise
             except (SourceError, SinkError) as error:
                 failures = 1 if kept[0] else failures + 1
                 if self.stop.is_set():
@@ -178,6 +190,7 @@ class _PartitionRun:
         name = f"eddyline-{topic.group}-{topic.where.topic}-{self._partition}"
         with ExitStack() as ends:
             writer = ends.enter_context(closing(Writer(topic.where, name)))
+            self._writer = writer
             ledger = Ledger(
                 topic.where, replica.state, self._partition, writer, replica.model.fingerprint, replica.member
             )

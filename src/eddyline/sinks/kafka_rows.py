@@ -23,7 +23,7 @@ def arrow_values(scored: ScoredFlows) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _pieces(table: pa.Table, first: int) -> Iterator[tuple[int, int, bytes]]:
-    value = _stream(table)
+    value = arrow_stream(table)
     if len(value) <= MOST_BYTES or table.num_rows == 1:
         yield first, table.num_rows, value
         return
@@ -32,7 +32,8 @@ def _pieces(table: pa.Table, first: int) -> Iterator[tuple[int, int, bytes]]:
     yield from _pieces(table.slice(half), first + half)
 
 
-def _stream(table: pa.Table) -> bytes:
+def arrow_stream(table: pa.Table) -> bytes:
+    """Make one Arrow IPC stream of a table, its dictionaries cut down to what occurs."""
     own = {
         name: table[name].combine_chunks()
         for name, column in zip(table.column_names, table.columns, strict=True)

@@ -29,7 +29,7 @@ FORMATS: Final = ("arrow", "json")
 _OPTIONS: Final = ("format", "dialect", "site", "group", "start", "until")
 _GATHER_S: Final = 0.2  # a batch is at most this old
 _IDLE_S: Final = 1.0  # how long a quiet source says nothing
-_AT_ONCE: Final = {"arrow": 16, "json": 10_000}  # records read together
+_AT_ONCE: Final = {"arrow": 1, "json": 10_000}  # records read together: an Arrow record is a batch of its own
 _STRIDE_US: Final = 2_000_000  # by which the clock moves at most at a time: a stall is no passing of time
 
 

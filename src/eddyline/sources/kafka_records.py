@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from eddyline.dialects import Dialect, read_flows
 from eddyline.errors import ConfigError
@@ -20,6 +21,7 @@ from eddyline.flows import REJECTED_SCHEMA, empty_flows
 from eddyline.sources.file_text import Wanted, json_piece
 
 MOST_ROWS: Final = 1_000_000  # in one record: nulls cost no bytes, so a short record could claim any number
+MOST_BAD_ROWS: Final = 1_000  # of one record that are kept one by one; the others are kept as the whole record
 _FAULTS: Final = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError)
 
 
@@ -54,7 +56,9 @@ class Decoder:
 
     def json(self, records: Sequence[Record]) -> tuple[pa.Table, pa.Table]:
         """Flows of records that hold JSON: one object, several in lines, or an array of them. Never raises."""
-        lines = [_json_lines(record.value) for record in records]
+        values = [record.value for record in records]
+        plain = all(value[:1] == b"{" and b"\n" not in value and b"\r" not in value for value in values)
+        lines = [[value] for value in values] if plain else [_json_lines(value) for value in values]
         counts = np.array([len(some) for some in lines], np.int64)
         bad = [(at, "no JSON object", records[at].value) for at in np.flatnonzero(counts == 0).tolist()]
         of_record = np.repeat(np.arange(len(records)), counts)
@@ -91,12 +95,15 @@ class Decoder:
             flows, good, reasons = self._flows(table)
         except ConfigError as error:  # a column of a type that no flow comes from: this record's fault, not ours
             return empty_flows(), self._whole(record, str(error))
-        rows = np.flatnonzero(~good).tolist()
-        return flows, self._rejected(
-            [(record.offset, row, why, _row(table, row)) for row, why in zip(rows, reasons, strict=True)]
-        )
+        rows = np.flatnonzero(~good)
+        kept = zip(rows.tolist(), reasons, _rows(table, rows[:MOST_BAD_ROWS]), strict=False)
+        found = [(record.offset, row, why, raw) for row, why, raw in kept]
+        if len(rows) > MOST_BAD_ROWS:
+            more = f"{len(rows) - MOST_BAD_ROWS:,} more rows, the first: {reasons[MOST_BAD_ROWS]}"
+            found.append((record.offset, 0, more, record.value))
+        return flows, self._rejected(found)
 
-    def _flows(self, table: pa.Table) -> tuple[pa.Table, np.ndarray[tuple[int], np.dtype[np.bool_]], list[str]]:
+    def _flows(self, table: pa.Table) -> tuple[pa.Table, NDArray[np.bool_], list[str]]:
         read = read_flows(self.dialect, table, self.site)
         return read.flows, read.good, read.reasons
 
@@ -151,9 +158,9 @@ def _json_lines(value: bytes) -> list[bytes]:
     return [json.dumps(one).encode() for one in found]
 
 
-def _row(table: pa.Table, row: int) -> bytes:
+def _rows(table: pa.Table, rows: NDArray[np.int64]) -> list[bytes]:
     """A row has no bytes of its own: as JSON it is at least readable."""
-    return json.dumps(table.slice(row, 1).to_pylist()[0], default=str).encode()
+    return [json.dumps(row, default=str).encode() for row in table.take(rows).to_pylist()]
 
 
 def _first_line(error: BaseException) -> str:
