@@ -1,6 +1,6 @@
 """kafka://: flows from a topic, one partition at a time.
 
-    kafka://BROKER:PORT/TOPIC?format=arrow|json&dialect=NAME&site=COLUMN&group=NAME&start=earliest|latest&until=end
+    kafka://BROKER:PORT/TOPIC?format=arrow|json|protobuf&dialect=NAME&site=COLUMN&group=NAME&start=earliest|latest&until=end
 
 A partition is a stream of its own, with its own position, windows and memory: key the topic by site, so that every
 site lies in one partition. `run` shares the partitions among all replicas of a group; everything else reads them one
@@ -25,11 +25,11 @@ from eddyline.kafka_client import Message, Reader, partitions_of
 from eddyline.sources.kafka_records import Decoder, Record
 from eddyline.windows import Commit
 
-FORMATS: Final = ("arrow", "json")
+FORMATS: Final = {"arrow": "eddyline", "json": "eddyline", "protobuf": "goflow2"}  # and their usual dialects
 _OPTIONS: Final = ("format", "dialect", "site", "group", "start", "until")
 _GATHER_S: Final = 0.2  # a batch is at most this old
 _IDLE_S: Final = 1.0  # how long a quiet source says nothing
-_AT_ONCE: Final = {"arrow": 1, "json": 10_000}  # records read together: an Arrow record is a batch of its own
+_AT_ONCE: Final = {"arrow": 1, "json": 10_000, "protobuf": 10_000}  # records in a batch
 _STRIDE_US: Final = 2_000_000  # by which the clock moves at most at a time: a stall is no passing of time
 
 
@@ -39,7 +39,7 @@ class Topic:
 
     Args:
         where: brokers and topic. partitions: how many it has.
-        form: arrow or json. dialect: how flows are written. site: the column that names their site.
+        form: of FORMATS. dialect: how flows are written. site: the column that names their site.
         group: replicas that share the topic, and what they remember. start: where a group begins that has read nothing.
         bounded: end where the topic ends now.
     """
@@ -128,8 +128,9 @@ class PartitionSource:
             records = [record for record in records if record.offset < self._last]
         if not records:
             yield self._batch(empty_flows(), REJECTED_SCHEMA.empty_table(), self._reader.offset)
-        elif self._topic.form == "json":
-            yield self._batch(*self._decoder.json(records), records[-1].offset + 1)
+        elif self._topic.form != "arrow":
+            decode = self._decoder.json if self._topic.form == "json" else self._decoder.protobuf
+            yield self._batch(*decode(records), records[-1].offset + 1)
         else:
             for record in records:
                 yield self._batch(*self._decoder.arrow(record), record.offset + 1)
@@ -175,13 +176,14 @@ def read_topic(url: str) -> Topic:
     """Read a URL and ask the brokers for the topic; raises ConfigError for an unknown option, broker or topic."""
     where = parse_address(url, "kafka source", _OPTIONS)
     options: Mapping[str, str] = where.options
-    for name, allowed in (("format", FORMATS), ("start", ("earliest", "latest")), ("until", ("end",))):
+    for name, allowed in (("format", tuple(FORMATS)), ("start", ("earliest", "latest")), ("until", ("end",))):
         if name in options and options[name] not in allowed:
             raise ConfigError(f"kafka source: {name}={options[name]}; give {' or '.join(allowed)}")
     partitions = partitions_of(where, where.topic, "kafka source")
     if partitions is None:
         raise ConfigError(f"kafka source: {where}: there is no such topic; create it, keyed by site")
-    form, dialect = options.get("format", "arrow"), load_dialect(options.get("dialect", "eddyline"))
+    form = options.get("format", "arrow")
+    dialect = load_dialect(options.get("dialect", FORMATS[form]))
     site = options["site"].strip().lower() if "site" in options else None
     return Topic(
         where, partitions, form, dialect, site,

@@ -1,4 +1,4 @@
-"""What lies in the records of a topic: Arrow IPC streams or JSON to flows, pure; the rest is rejected with its reason.
+"""What lies in the records of a topic, Arrow, JSON or protobuf, to flows, pure; the rest is rejected with its reason.
 
 A record is hostile until it is read: Arrow tables are validated to the last index and bounded in rows, JSON goes the
 way of files. A bad line or row costs itself, an unreadable record costs itself.
@@ -19,6 +19,7 @@ from eddyline.dialects import Dialect, read_flows
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, empty_flows
 from eddyline.sources.file_text import Wanted, json_piece
+from eddyline.sources.goflow2_protobuf import protobuf_columns
 
 MOST_ROWS: Final = 1_000_000  # in one record: nulls cost no bytes, so a short record could claim any number
 MOST_BAD_ROWS: Final = 1_000  # of one record that are kept one by one; the others are kept as the whole record
@@ -86,6 +87,14 @@ class Decoder:
         for row, why in zip(piece.rows[~good].tolist(), reasons, strict=True):
             rejected.append((*place(row), why, raw(row)))
         return flows, self._rejected(sorted(rejected))
+
+    def protobuf(self, records: Sequence[Record]) -> tuple[pa.Table, pa.Table]:
+        """Flows of records that hold one message of goflow2 each. Never raises."""
+        table, sound = protobuf_columns([record.value for record in records])
+        flows, good, reasons = self._flows(table)
+        whys = dict(zip(np.flatnonzero(sound)[~good].tolist(), reasons, strict=True))
+        whys |= dict.fromkeys(np.flatnonzero(~sound).tolist(), "no protobuf message of goflow2")
+        return flows, self._rejected([(records[at].offset, 0, whys[at], records[at].value) for at in sorted(whys)])
 
     def _read(self, table: pa.Table, record: Record) -> tuple[pa.Table, pa.Table]:
         missing = self._missing(table)
