@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from eddyline.dialects import load_dialect
 from eddyline.flows import BATCH_SCHEMA, REJECTED_SCHEMA, flow_table
-from eddyline.sources.kafka_records import MOST_BAD_ROWS, MOST_ROWS, Decoder, Record
+from eddyline.sources.arrow_claims import claimed_bytes
+from eddyline.sources.kafka_records import MOST_BAD_ROWS, MOST_BYTES, MOST_ROWS, Decoder, Record
 
 OWN = Decoder(load_dialect("eddyline"), None, "flows/3")
 NPROBE = Decoder(load_dialect("nprobe"), None, "flows/3")
@@ -84,10 +85,27 @@ def test_a_short_record_cannot_claim_a_billion_rows() -> None:
     assert told(rejected)[0][0].endswith("more than 1,000,000 rows")
 
 
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_compressed_streams_are_read_and_claim_what_they_hold(compression: str) -> None:
+    plain, packed = stream(flows(5_000)), stream(flows(5_000), compression)
+    assert len(packed) < len(plain)
+    assert 0.5 * len(plain) < claimed_bytes(packed) < 1.1 * len(plain)
+    assert OWN.arrow(Record(7, packed))[0].equals(OWN.arrow(Record(7, plain))[0])
+
+
+def test_a_compressed_record_cannot_claim_all_memory() -> None:
+    table = pa.table({**{name: [value] for name, value in FLOW.items()}, "app": ["x" * (MOST_BYTES + 1)]})
+    value = stream(table, "zstd")
+    assert len(value) < 200_000
+    found, rejected = OWN.arrow(Record(0, value))
+    assert found.num_rows == 0
+    assert "claims 536,8" in told(rejected)[0][0]
+
+
 @settings(max_examples=300, deadline=None)
-@given(st.binary(max_size=40), st.integers(0, 10_000), st.booleans())
-def test_no_damage_to_an_arrow_record_raises(noise: bytes, place: int, cut: bool) -> None:
-    whole = stream(flows(4))
+@given(st.binary(max_size=40), st.integers(0, 10_000), st.booleans(), st.sampled_from([None, "zstd"]))
+def test_no_damage_to_an_arrow_record_raises(noise: bytes, place: int, cut: bool, compression: str | None) -> None:
+    whole = stream(flows(4), compression)
     at = place % len(whole)
     value = whole[:at] + noise + (b"" if cut else whole[at + len(noise) :])
     found, rejected = OWN.arrow(Record(1, value))

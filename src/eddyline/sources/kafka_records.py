@@ -7,6 +7,7 @@ way of files. A bad line or row costs itself, an unreadable record costs itself.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,12 +19,14 @@ from numpy.typing import NDArray
 from eddyline.dialects import Dialect, read_flows
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, empty_flows
+from eddyline.sources.arrow_claims import claimed_bytes
 from eddyline.sources.file_text import Wanted, json_piece
 from eddyline.sources.goflow2_protobuf import protobuf_columns
 
 MOST_ROWS: Final = 1_000_000  # in one record: nulls cost no bytes, so a short record could claim any number
+MOST_BYTES: Final = 512 << 20  # that one record may claim once it is decompressed
 MOST_BAD_ROWS: Final = 1_000  # of one record that are kept one by one; the others are kept as the whole record
-_FAULTS: Final = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError, MemoryError)
+_FAULTS: Final = (pa.ArrowException, OSError, struct.error, ValueError, KeyError, OverflowError, MemoryError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,8 @@ class Decoder:
 
 
 def _arrow_table(value: bytes) -> pa.Table:
+    if (claimed := claimed_bytes(value)) > MOST_BYTES:
+        raise ValueError(f"claims {claimed:,} bytes, more than {MOST_BYTES:,}")
     with pa.ipc.open_stream(value) as reader:
         batches, rows = [], 0
         for batch in reader:
