@@ -15,6 +15,7 @@ RANK = {
     "errors": 0, "hashing": 0, "flows": 1, "windows": 2, "habits": 3, "graphs": 4, "combine": 5, "calibration": 6,
     "drift": 6,
     "explanations": 6, "alert_state": 6, "alerts": 7,
+    "kafka_address": 1, "kafka_client": 2,
     "contracts": 8, "config": 9, "metrics": 9, "dialects": 10, "sources": 11, "detectors": 11, "sinks": 11,
     "artifacts": 12, "scoring": 12, "training": 13, "runtimes": 14, "simulation": 15, "evaluation": 15,
     "operating": 15, "replay": 16,

@@ -26,7 +26,7 @@ from eddyline.config import (
     SimulateSettings,
     TrainSettings,
 )
-from eddyline.errors import EddylineError
+from eddyline.errors import EddylineError, redact
 from eddyline.metrics import Counts
 from eddyline.operating.status import status_of
 from eddyline.runtimes import load_runtime, use_threads
@@ -39,11 +39,11 @@ def run(settings: RunSettings) -> None:
     """Score a stream or a file until the source ends or a signal comes; then say what happened."""
     console = Console(stderr=True)
     if console.is_terminal:
-        where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
+        where = redact(f"reading {settings.source}, writing to {', '.join(settings.sink)}")
         console.print(where, highlight=False, soft_wrap=True)
     with stop_on_signals() as stop, watching(console) as report:
         with status_of(settings.metrics, report, stop) as heard:
-            counts = load_runtime(settings.runtime)(settings, stop, heard)
+            counts = load_runtime(settings.runtime, settings.source)(settings, stop, heard)
     summarise(counts, console)
 
 

@@ -93,7 +93,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EDDYLINE_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    source: str = Field(description="URL to read flows from: file://x.parquet, netflow://:2055, simulate://office")
+    source: str = Field(
+        description="URL to read flows from: file://x.parquet, netflow://:2055, simulate://office, kafka://b/t"
+    )
     windows: WindowConfig = WindowConfig()
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
     threads: int = Field(
@@ -107,8 +109,13 @@ class RunSettings(Settings):
     model: Several[Path] = Field(
         default_factory=lambda: [default_model()], min_length=1, description="model folders; several are combined"
     )
-    sink: Several[str] = Field(["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out")
+    sink: Several[str] = Field(
+        ["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out, kafka://b/t"
+    )
     runtime: Literal["embedded"] = Field("embedded", description="where the path runs")
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once", description="exactly_once: from Kafka to Kafka, in transactions"
+    )
     combine: Literal["fisher", "half_cauchy"] = Field("fisher", description="how several detectors become one p")
     habits: Literal["causal", "frozen"] = Field("causal", description="learn habits while running, or keep the model's")
     alerts: AlertConfig = AlertConfig()

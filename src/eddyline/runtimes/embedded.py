@@ -24,7 +24,8 @@ from eddyline.artifacts import load_models, model_folder, read_manifest
 from eddyline.calibration import ENOUGH
 from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
-from eddyline.contracts import Counting, Model, Sink, Source
+from eddyline.contracts import Continued, Counting, Model, Sink, Source
+from eddyline.errors import ConfigError
 from eddyline.metrics import Counts, count_reasons
 from eddyline.runtimes import use_threads
 from eddyline.scoring import Memory, explain_flows, memory_of, score_window
@@ -163,12 +164,17 @@ class EmbeddedRun:
             self._failed.set()
 
     def _take(self) -> None:
+        step = Step((), 0, Commit(None))
         for batch in self._source:
             step = self._windower.add(batch)
             self._hand_on(step, len(batch), batch.rejected if batch.rejected.num_rows else None)
             if self._failed.is_set():
                 return
-        self._hand_on(self._windower.finish(), 0, None, last=True)
+        if isinstance(self._source, Continued) and self._source.unfinished:
+            last = Step((), 0, step.commit)
+        else:
+            last = self._windower.finish()
+        self._hand_on(last, 0, None, last=True)
         self._read.put(None)
 
     def _hand_on(self, step: Step, flows: int, rejected: pa.Table | None, last: bool = False) -> None:
@@ -237,10 +243,8 @@ class EmbeddedRun:
         self._source.commit(commit)
 
 
-def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
-    """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
-    use_threads(settings.threads)
-    live = is_live(settings.source)
+def open_model(settings: RunSettings) -> Model:
+    """Load the models of a run; says in the log where their p-values are not what they seem."""
     model = load_models(settings.model, settings.device, settings.combine, settings.habits == "frozen")
     for folder in map(model_folder, settings.model):
         for difference in settings.windows.unlike(read_manifest(folder).windows):
@@ -253,6 +257,15 @@ def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) ->
             fewest,
             ENOUGH,
         )
+    return model
+
+
+def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
+    """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
+    use_threads(settings.threads)
+    if settings.delivery != "at_least_once":
+        raise ConfigError("config: `delivery` = exactly_once is from Kafka to Kafka only; give a source kafka://…")
+    live, model = is_live(settings.source), open_model(settings)
     flush = FlushSettings(settings.flush_flows, settings.flush_s if live else None)
     with ExitStack() as ends:
         again = replays(settings.source)

@@ -11,11 +11,12 @@ from eddyline.errors import ConfigError
 
 SOURCES: Final = {
     "file": "eddyline.sources.files:open_file",
+    "kafka": "eddyline.sources.kafka:open_kafka",
     "netflow": "eddyline.sources.netflow:open_netflow",
     "netflow+tcp": "eddyline.sources.netflow_tcp:open_netflow_tcp",
     "simulate": "eddyline.sources.simulate:open_simulate",
 }
-_NETWORK: Final = ("netflow://", "netflow+tcp://")
+_NETWORK: Final = ("netflow://", "netflow+tcp://", "kafka://")
 
 
 def open_source(url: str) -> Source:

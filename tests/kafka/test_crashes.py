@@ -1,0 +1,117 @@
+"""Kills, restarts and rebalances: a reader of committed records sees every flow once, scored as if nothing happened."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kafka.broker import Broker
+from tests.kafka.forks import Forks
+from tests.kafka.topics import as_scored, minute, new_topic, produce, scored, stream_of, wait_for_flows
+from tests.test_end_to_end import tiny_model
+
+SITES = ("hq", "lab")
+QUICK = "session.timeout.ms=1000&heartbeat.interval.ms=200"  # a dead replica is noticed after a second
+EXACTLY = ("--delivery", "exactly_once", "--flush-s", 0.3)
+FLOWS = 40  # per minute and site
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    started = Forks(tiny_model(tmp_path_factory), tmp_path_factory.mktemp("services"))
+    yield started
+    started.close()
+
+
+class Feeder(threading.Thread):
+    """Sends minutes of both sites, each site to its own partition, one after the other."""
+
+    def __init__(self, servers: str, topic: str, minutes: int, pause_s: float) -> None:
+        super().__init__(daemon=True)
+        self._servers, self._topic, self._minutes, self._pause_s = servers, topic, minutes, pause_s
+        self.start()
+
+    def run(self) -> None:
+        for number in range(self._minutes):
+            for partition, site in enumerate(SITES):
+                produce(self._servers, self._topic, [(site, stream_of(minute(number, site, FLOWS)))], partition)
+            time.sleep(self._pause_s)
+
+
+def finish(forks: Forks, address: str, topic: str, group: str, out: str) -> list[tuple[object, ...]]:
+    """Let `group` read the topic to its end; what is in `out` then."""
+    source = f"kafka://{address}/{topic}?group={group}&until=end&{QUICK}"
+    assert forks.wait(forks.start("--source", source, "--sink", f"kafka://{address}/{out}", *EXACTLY)) == 0
+    return as_scored(scored(address, out))
+
+
+def same_as_uninterrupted(forks: Forks, address: str, topic: str, cut: list[tuple[object, ...]]) -> None:
+    whole = finish(forks, address, topic, "whole", f"{topic}-whole")
+    assert len(cut) == len(whole)
+    assert cut == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [20])
+def test_kills_at_random_points_under_load_change_nothing(broker: Broker, forks: Forks, kills: int) -> None:
+    address, topic = broker.address, new_topic(broker.address, len(SITES))
+    run = ("--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut")
+    rng = random.Random(5)
+    minutes = 10 * kills
+    feeder = Feeder(address, topic, minutes, 0.2)
+    seen = []
+    for _ in range(kills):
+        process = forks.start(*run, *EXACTLY)
+        time.sleep(rng.uniform(1.0, 4.0))
+        forks.signal(process, signal.SIGKILL)
+        assert forks.wait(process) == -signal.SIGKILL
+        seen.append(scored(address, f"{topic}-cut").num_rows)
+    feeder.join(120)
+    assert len(set(seen)) > kills // 3, f"hardly any run came to a commit: {seen}"
+    cut = finish(forks, address, topic, "cut", f"{topic}-cut")
+    assert len(cut) == len({one[:2] for one in cut}) == minutes * len(SITES) * FLOWS
+    same_as_uninterrupted(forks, address, topic, cut)
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_killed_and_comes_back_costs_nothing(broker: Broker, forks: Forks) -> None:
+    address, topic = broker.address, new_topic(broker.address, len(SITES))
+    run = ("--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut")
+    process = forks.start(*run, *EXACTLY)
+    feeder = Feeder(address, topic, 60, 0.2)
+    wait_for_flows(address, f"{topic}-cut", 5 * FLOWS)
+    broker.stop(kill=True)
+    broker.start()
+    feeder.join(120)
+    wait_for_flows(address, f"{topic}-cut", 59 * len(SITES) * FLOWS, 120)
+    forks.signal(process, signal.SIGTERM)
+    assert forks.wait(process) == 0
+    cut = finish(forks, address, topic, "cut", f"{topic}-cut")
+    same_as_uninterrupted(forks, address, topic, cut)
+
+
+@pytest.mark.slow
+def test_replicas_that_come_and_go_hand_their_sites_over(broker: Broker, forks: Forks) -> None:
+    address, topic = broker.address, new_topic(broker.address, len(SITES))
+    run = ("--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut")
+    feeder = Feeder(address, topic, 80, 0.2)
+    first = forks.start(*run, *EXACTLY)
+    wait_for_flows(address, f"{topic}-cut", 5 * FLOWS)
+    second = forks.start(*run, *EXACTLY)  # takes one partition over
+    time.sleep(5)
+    forks.signal(first, signal.SIGTERM)  # gives the other one away
+    assert forks.wait(first) == 0
+    third = forks.start(*run, *EXACTLY)
+    time.sleep(4)
+    forks.signal(third, signal.SIGKILL)
+    forks.wait(third)
+    feeder.join(120)
+    wait_for_flows(address, f"{topic}-cut", 79 * len(SITES) * FLOWS, 120)
+    forks.signal(second, signal.SIGTERM)
+    assert forks.wait(second) == 0
+    assert forks.log.read_text().count(f"{topic}/1 is read here now") >= 2
+    cut = finish(forks, address, topic, "cut", f"{topic}-cut")
+    same_as_uninterrupted(forks, address, topic, cut)
