@@ -14,6 +14,7 @@ from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
 from eddyline.sources.netflow_address import bound, chosen, number, parsed, plain
 from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow_heap import keep_freed_memory
 from eddyline.sources.netflow_memory import TemplateFile
 from eddyline.sources.netflow_stop import Stop
 from eddyline.windows import Commit
@@ -86,6 +87,7 @@ class NetflowSource:
             self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         )  # Linux says twice what it was asked
         self._stop = Stop(self._socket.close)
+        keep_freed_memory()
 
     @property
     def counters(self) -> Mapping[str, int]:

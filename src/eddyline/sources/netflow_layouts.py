@@ -12,7 +12,7 @@ import numpy as np
 
 from eddyline.sources.netflow_forms import VARIABLE, Form, Template, fields
 from eddyline.sources.netflow_times import BOOT, Places, boots_to_uptime, clock_of, integers, times
-from eddyline.sources.netflow_v5 import Array, Records, chunks, settle, spread
+from eddyline.sources.netflow_v5 import TIMES, Array, Records, chunks, columns_of, settle, spread
 from eddyline.sources.netflow_variable import cut
 
 _R: Final = 29305 << 16  # the reverse direction of IANA's elements (RFC 5103 section 6.1)
@@ -159,10 +159,9 @@ def convert(runs: Sequence[Run], counts: Counter[str]) -> Records:
     each = np.fromiter(map(len, bodies), np.int64, len(bodies)) // layout.type_.itemsize
     sets = [len(run.bodies) for run in runs]
     base_us, uptime = _exported(layout, runs, view, each, np.repeat([run.boot_ms for run in runs], sets))
-    columns: dict[str, Array] = {name: np.empty(len(view), _FIELDS[name][1]) for name in layout.plain}
-    columns |= {name: np.empty(len(view), np.int64) for name in ("ts_start", "ts_end", "duration_us")}
     ends = np.uint32 if layout.family == 4 else np.dtype("V16")
-    columns |= {name: np.empty(len(view), ends) for name in ("src_addr", "dst_addr")}
+    types = {name: _FIELDS[name][1] for name in layout.plain} | dict.fromkeys(TIMES, np.int64)
+    columns = columns_of(len(view), types | dict.fromkeys(("src_addr", "dst_addr"), ends))
     for part in chunks(len(view)):
         piece = view[part]
         for name in layout.plain:
@@ -198,6 +197,7 @@ def _rates(layout: Layout, runs: Sequence[Run], view: Array, each: Array) -> Arr
     rates = spread(np.repeat([run.rate for run in runs], sets), each, np.uint32)
     if "sampler" not in (layout.type_.names or ()):
         return rates
+    rates = rates.copy()
     stops = np.cumsum(each)[np.cumsum(sets) - 1]
     samplers = integers(view["sampler"])
     for run, start, stop in zip(runs, [0, *stops[:-1].tolist()], stops.tolist(), strict=True):

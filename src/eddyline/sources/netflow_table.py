@@ -68,6 +68,8 @@ def _joined(records: list[Records], name: str) -> tuple[Array | None, Array | No
     present = [name in part.columns for part in records]
     if not any(present):
         return None, None
+    if len(records) == 1:
+        return records[0].columns[name], None
     type_ = next(part.columns[name].dtype for part in records if name in part.columns)
     values = np.concatenate([part.columns.get(name, np.zeros(len(part), type_)) for part in records])
     if all(present):
@@ -76,7 +78,7 @@ def _joined(records: list[Records], name: str) -> tuple[Array | None, Array | No
 
 
 def _everywhere(records: list[Records], name: str) -> Array:
-    return np.concatenate([part.columns[name] for part in records])
+    return records[0].columns[name] if len(records) == 1 else np.concatenate([part.columns[name] for part in records])
 
 
 def _arrow(values: Array | None, null: Array | None) -> pa.Array | None:

@@ -16,6 +16,7 @@ from eddyline.flows import REJECTED_SCHEMA, FlowBatch, empty_flows
 from eddyline.sources.netflow import GATHER_S, IDLE_S, wall_clock
 from eddyline.sources.netflow_address import bound, chosen, parsed, plain
 from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow_heap import keep_freed_memory
 from eddyline.sources.netflow_stop import Stop
 from eddyline.windows import Commit
 
@@ -92,6 +93,7 @@ class NetflowTcpSource:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listening, selectors.EVENT_READ)
         self._stop = Stop(self._release)
+        keep_freed_memory()
         self._selector.register(self._stop, selectors.EVENT_READ)
         self._totals: Counter[str] = Counter()
 
