@@ -68,13 +68,19 @@ def times(clock: str, unit_us: int, piece: Array, base_us: Array, uptime: Array)
     if unit_us:
         span = np.minimum(integers(piece["span"]), np.uint64(_LATEST_US // unit_us)).astype(np.int64) * unit_us
     if "end" in known:
-        end = np.where(known["end"] == 0, base_us, known["end"])
-        start = known.get("start", end - np.minimum(span, np.maximum(end, 0)))
-        return end, np.maximum(end - np.where(start == 0, end, start), 0)
+        end = _set(known["end"], base_us)
+        if "start" not in known:
+            return end, np.minimum(span, np.maximum(end, 0))
+        return end, np.maximum(end - _set(known["start"], end), 0)
     if "start" in known:
-        end = np.where(known["start"] == 0, base_us, known["start"] + span)
-        return end, span
+        return _set(known["start"] + span, base_us, known["start"]), span
     return base_us, np.minimum(span, base_us)
+
+
+def _set(found: Array, otherwise: Array, said: Array | None = None) -> Array:
+    """`found`, or `otherwise` where what the record `said` (`found` itself, if None) is 0."""
+    unset = (found if said is None else said) == 0
+    return np.where(unset, otherwise, found) if unset.any() else found
 
 
 def boots_to_uptime(view: Array, base_us: Array, boots_ms: Array, each: Array) -> Array:
@@ -122,7 +128,10 @@ def _absolute(column: Array, clock: str, base_us: Array, uptime: Array) -> Array
     elif clock == "us" and (values >= _NTP["us"]).any():
         values = np.where(values < _NTP["us"], values, _from_ntp(values))
     unit = _UNIT_US.get(clock, 1)
-    found: Array = np.minimum(values, np.uint64(_LATEST_US // unit)).astype(np.int64) * unit
+    latest = np.uint64(_LATEST_US // unit)
+    if values.max() > latest:
+        values = np.minimum(values, latest)
+    found: Array = values.view(np.int64) * unit
     return found
 
 
