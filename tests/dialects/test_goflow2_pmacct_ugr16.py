@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eddyline.dialects import load_dialect, read_flows
@@ -190,10 +191,9 @@ def test_ugr16_labels_icmp_and_bad_lines(tmp_path: Path) -> None:
                                "not 13 fields", "not 13 fields"]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=8), min_size=13, max_size=13), max_size=4))
 def test_ugr16_never_raises_whatever_stands_in_its_columns(rows: list[list[str]]) -> None:
-    import pyarrow as pa
-
     columns = {name: pa.array([row[at] for row in rows], pa.utf8()) for at, name in enumerate(UGR16.header)}
     read = read_flows(load_dialect("ugr16"), pa.table(columns))
     assert len(read.reasons) == len(rows) - read.flows.num_rows

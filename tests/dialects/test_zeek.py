@@ -81,6 +81,13 @@ def test_json_means_the_same_as_text(tmp_path: Path) -> None:
     assert (short["duration_us"], short["app"], short["tcp_flags"]) == (None, None, None)
 
 
+def test_other_logs_of_one_json_stream_are_no_connections(tmp_path: Path) -> None:
+    conn: dict[str, Any] = {**dict(zip(NAMES, TCP, strict=True)), "_path": "conn"}
+    dns = {**conn, "_path": "dns", "query": "example.org", "orig_ip_bytes": None}
+    flows, reasons, counters = flows_of(json_file(tmp_path / "all.json", dns, conn, dns, conn))
+    assert ([flow["source_row"] for flow in flows], reasons, dict(counters)) == ([1, 3], [], {"other_records": 2})
+
+
 def test_milliseconds_are_refused_and_not_taken_for_seconds(tmp_path: Path) -> None:
     record: dict[str, Any] = {**dict(zip(NAMES, TCP, strict=True)), "ts": 1517422326539}
     assert flows_of(json_file(tmp_path / "conn.json", record))[1] == ["column `ts` is out of range"]

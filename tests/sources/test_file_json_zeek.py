@@ -41,6 +41,7 @@ def plain(value: Any) -> str:
         return str(value)
 
 
+@settings(deadline=None)
 @given(st.lists(RECORDS, min_size=1, max_size=5))
 def test_a_json_record_means_the_same_alone_and_in_company(records: list[dict[str, Any]]) -> None:
     lines = [(json.dumps(record) + "\n").encode() for record in records]
@@ -72,7 +73,7 @@ LINES = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(LINES, max_size=12))
 def test_no_bytes_in_a_zeek_log_raise_and_every_line_is_read_or_rejected_once(lines: list[bytes]) -> None:
     with TemporaryDirectory() as folder:

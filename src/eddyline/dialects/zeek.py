@@ -4,7 +4,7 @@ Bytes are orig_ip_bytes and resp_ip_bytes: layer 3 as everywhere here, while ori
 are what `history` tells (upper case is the originator; a data segment counts as ACK, PSH is not told), and ICMP type
 and code stand in the port fields. `end_reason` is "end seen" where TCP closed the connection. Times are seconds since
 1970 or ISO text; JSON::TS_MILLIS is refused as out of range. Other logs beside conn.log have other columns: name the
-files, `file://logs/conn.*.log.gz?dialect=zeek`.
+files, `file://logs/conn.*.log.gz?dialect=zeek`. In JSON where all logs are one stream, `_path` tells them apart.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from eddyline.flows import PROTOCOLS
 _SEEN: Final = {"s": 2, "h": 18, "a": 16, "d": 16, "f": 1, "r": 4, "i": 5, "q": 2}  # history letter to TCP flags
 _CLOSED: Final = ("SF", "REJ", "RSTO", "RSTR", "RSTOS0", "RSTRH")
 _END_SEEN: Final = 3
-_TEXT: Final = "id.orig_h id.resp_h proto service conn_state history".split()
+_TEXT: Final = "_path id.orig_h id.resp_h proto service conn_state history".split()
 _NUMBERS: Final = "ts duration id.orig_p id.resp_p ip_proto orig_pkts orig_ip_bytes resp_pkts resp_ip_bytes".split()
 
 
 def _read(raw: RawColumns) -> dict[str, Any]:
+    log = raw.text("_path")
+    if log is not None:
+        raw.skip(pc.not_equal(log.cast(pa.utf8()), "conn").fill_null(False).to_numpy(zero_copy_only=False))
     columns: dict[str, Any] = raw.interval(raw.times("ts"), None, raw.spans("duration"))
     columns |= raw.addresses("id.orig_h", "id.resp_h", only_ip=True)
     proto = _protocol(raw, columns["src_addr"])
