@@ -11,7 +11,7 @@ import pytest
 
 from tests.kafka.broker import Broker
 from tests.kafka.forks import Forks
-from tests.kafka.topics import as_scored, kafka, minute, new_topic, scored, stream_of, wait_for_flows
+from tests.kafka.topics import as_scored, consume, kafka, minute, new_topic, scored, stream_of, wait_for_flows
 from tests.test_end_to_end import scored as scored_in
 from tests.test_end_to_end import tiny_model
 
@@ -43,6 +43,8 @@ class Feeder(threading.Thread):
             for partition, site in enumerate(SITES):
                 value = stream_of(minute(number, site, FLOWS))
                 self._producer.produce(self._topic, value, site.encode(), partition)
+                if number % 5 == 2:
+                    self._producer.produce(self._topic, f"noise {number}".encode(), site.encode(), partition)
             self._producer.poll(0)
             time.sleep(self._pause_s)
         self._left = self._producer.flush(60)
@@ -86,6 +88,8 @@ def test_kills_at_random_points_under_load_change_nothing(broker: Broker, forks:
     cut = finish(forks, address, topic, "cut", f"{topic}-cut")
     assert len(cut) == len({one[:2] for one in cut}) == minutes * len(SITES) * FLOWS
     same_as_uninterrupted(forks, address, topic, cut)
+    noise = sorted((got.headers["partition"], got.value) for got in consume(address, f"{topic}-cut.dead-letters"))
+    assert noise == sorted((p, f"noise {n}".encode()) for p in "01" for n in range(2, minutes, 5))
 
 
 @pytest.mark.slow
