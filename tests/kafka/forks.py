@@ -50,8 +50,10 @@ class Forks:
 
     def close(self) -> None:
         assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
         self._parent.stdin.close()
         self._parent.wait(30)
+        self._parent.stdout.close()
 
     def _ask(self, words: list[str]) -> int:
         assert self._parent.stdin is not None

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eddyline.errors import SourceError
-from eddyline.runtimes.snapshots import HEAD, MOST_BYTES, from_pieces, to_pieces
+from eddyline.runtimes.snapshots import HEAD, MOST_BYTES, Remembered, from_pieces, to_pieces
 from eddyline.windows import Commit, SiteState
 
 u63 = st.integers(-(2**63), 2**63 - 1)
@@ -24,7 +24,7 @@ states = st.builds(
 @given(st.integers(0, 2**62), st.integers(0, 2**40), st.dictionaries(st.text(max_size=9), states, max_size=4))
 def test_positions_and_sites_come_back(position: int, seen: int, sites: dict[str, SiteState]) -> None:
     commit = Commit(position, seen, sites)
-    assert from_pieces(to_pieces(commit, "model"), "model") == (commit, True)
+    assert from_pieces(to_pieces(commit, "model", seen), "model") == Remembered(commit, seen)
 
 
 def memory(size: int) -> dict[str, np.ndarray]:
@@ -39,8 +39,7 @@ def test_memories_of_any_size_come_back_bit_for_bit() -> None:
     commit = Commit(5, memories={"a/b": memory(30_000), "": memory(1)})
     pieces = to_pieces(commit, "model")
     assert max(map(len, pieces.values())) <= MOST_BYTES < sum(map(len, pieces.values()))
-    back, same = from_pieces(pieces, "model")
-    assert same
+    back = from_pieces(pieces, "model").commit
     for site, parts in commit.memories.items():
         assert back.memories[site].keys() == parts.keys()
         for name, values in parts.items():
@@ -59,7 +58,7 @@ def test_only_what_changed_has_new_pieces() -> None:
 def test_memories_of_another_model_stay_behind_and_windows_do_not() -> None:
     state = SiteState(60, 70, None, 3, {60: (1, 2)}, 0)
     pieces = to_pieces(Commit(9, 4, {"hq": state}, {"hq": memory(3)}), "old")
-    assert from_pieces(pieces, "new") == (Commit(9, 4, {"hq": state}), False)
+    assert from_pieces(pieces, "new") == Remembered(Commit(9, 4, {"hq": state}), same_model=False)
 
 
 @pytest.mark.parametrize("fault", ["version", "cut", "missing", "noise"])

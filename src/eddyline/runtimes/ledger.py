@@ -13,7 +13,7 @@ from typing import Any, Final
 from eddyline.errors import SourceError
 from eddyline.kafka_address import Address
 from eddyline.kafka_client import Reader, Writer, make_topics, partitions_of
-from eddyline.runtimes.snapshots import from_pieces, to_pieces
+from eddyline.runtimes.snapshots import Remembered, from_pieces, to_pieces
 from eddyline.windows import Commit
 
 _READ_S: Final = 120.0  # how long reading a partition's memory may take
@@ -55,11 +55,9 @@ class Ledger:
         self._where, self._state, self._partition = where, state, partition
         self._writer, self._model, self._member = writer, model, member
         self._digests: dict[str, bytes] = {}
-        self.kept = 0  # commits
-        self.same_model = True
 
-    def read(self) -> Commit | None:
-        """Return the last commit, whoever made it, None for a partition never read. Raises SourceError."""
+    def read(self) -> Remembered | None:
+        """Return what the last run left, whoever that was, None for a partition never read. Raises SourceError."""
         pieces: dict[str, bytes] = {}
         reader = Reader(self._where, self._state, self._partition, None)
         until = time.monotonic() + _READ_S
@@ -77,17 +75,14 @@ class Ledger:
         finally:
             reader.close()
         self._digests = {name: _digest(value) for name, value in pieces.items()}
-        if not pieces:
-            return None
-        commit, self.same_model = from_pieces(pieces, self._model)
-        return commit
+        return from_pieces(pieces, self._model) if pieces else None
 
-    def keep(self, commit: Commit) -> None:
+    def keep(self, commit: Commit, rejected_until: int) -> None:
         """Return when `commit` is kept with everything that the writer had before; else SinkError, and neither is.
 
         Only pieces that changed are written.
         """
-        pieces = to_pieces(commit, self._model)
+        pieces = to_pieces(commit, self._model, rejected_until)
         digests = {name: _digest(value) for name, value in pieces.items()}
         for name in sorted(name for name in pieces if digests[name] != self._digests.get(name)):
             self._writer.send(self._state, pieces[name], name.encode(), partition=self._partition)
@@ -96,7 +91,6 @@ class Ledger:
         if self._writer.is_open:
             self._writer.commit(self._where.topic, self._partition, commit.position, self._member())
         self._digests = digests
-        self.kept += 1
 
 
 def _digest(value: bytes) -> bytes:

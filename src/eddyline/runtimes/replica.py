@@ -15,6 +15,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eddyline.alerts import Alert
 from eddyline.combine import ScoredFlows
@@ -26,6 +27,7 @@ from eddyline.metrics import Counts
 from eddyline.runtimes import use_threads
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, open_model
 from eddyline.runtimes.ledger import Ledger, state_topic
+from eddyline.runtimes.snapshots import Remembered
 from eddyline.sinks import open_sink
 from eddyline.sinks.kafka import KafkaSink, Output, read_output
 from eddyline.sources.kafka import PartitionSource, Topic, read_topic
@@ -60,6 +62,25 @@ class SharedSink:
 
     def close(self) -> None:
         """Nothing: others still write."""
+
+
+class _Rejects:
+    """Notes up to which offset bad records have reached the sinks before it."""
+
+    def __init__(self, until: int) -> None:
+        self.until = until
+
+    def write(self, scored: ScoredFlows, alerts: Sequence[Alert]) -> None:
+        pass
+
+    def reject(self, rejected: pa.Table) -> None:
+        self.until = max(self.until, pc.max(rejected["source_row"]).as_py())
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 class Replica:
@@ -194,24 +215,26 @@ class _PartitionRun:
             ledger = Ledger(
                 topic.where, replica.state, self._partition, writer, replica.model.fingerprint, replica.member
             )
-            resume = ledger.read()
-            if not ledger.same_model:
+            left = ledger.read() or Remembered(Commit(None))
+            if not left.same_model:
                 _log.warning("kafka source: partition %d: another model than before; its memory begins anew",
                              self._partition)  # fmt: skip
 
             def keep(commit: Commit) -> None:
                 replica.claim(self._partition, commit.sites)
-                ledger.keep(commit)
+                ledger.keep(commit, rejects.until)
                 kept[0] += 1
 
-            offset = None if resume is None else resume.position
-            source = ends.enter_context(closing(PartitionSource(topic, self._partition, offset, keep)))
-            sinks: list[Sink] = [*replica.shared, *(KafkaSink(output, writer) for output in replica.own)]
+            rejects = _Rejects(left.rejected_until)
+            source = ends.enter_context(
+                closing(PartitionSource(topic, self._partition, left.commit.position, keep, left.rejected_until))
+            )
+            sinks: list[Sink] = [*replica.shared, *(KafkaSink(output, writer) for output in replica.own), rejects]
             settings = replica.settings
             run = EmbeddedRun(
                 source, replica.model, sinks, settings.windows.settings(), settings.alerts.settings(),
                 FlushSettings(settings.flush_flows, None if topic.bounded else settings.flush_s), settings.queue,
-                self.stop, resume,
+                self.stop, left.commit,
             )  # fmt: skip
             self.counts.append(run.counts)
             run.run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from safetensors import SafetensorError
@@ -20,7 +20,22 @@ _MOST_JSON: Final = 64 << 20  # of a commit without memories, unpacked
 HEAD: Final = "commit"
 
 
-def to_pieces(commit: Commit, model: str) -> dict[str, bytes]:
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a run leaves to the next one.
+
+    Args:
+        commit: position, windows and, of the same model, memories.
+        rejected_until: the last offset whose bad records are out; a replay brings them again.
+        same_model: whether it was written under the model that now runs.
+    """
+
+    commit: Commit
+    rejected_until: int = -1
+    same_model: bool = True
+
+
+def to_pieces(commit: Commit, model: str, rejected_until: int = -1) -> dict[str, bytes]:
     """Pieces by name, `HEAD` and `memory/SITE/NUMBER`; equal parts of two commits have equal pieces.
 
     Raises:
@@ -35,6 +50,7 @@ def to_pieces(commit: Commit, model: str) -> dict[str, bytes]:
             pieces[f"memory/{site}/{number}"] = packed[number * MOST_BYTES : (number + 1) * MOST_BYTES]
     head = {
         "version": VERSION, "model": model, "position": commit.position, "seen": commit.seen, "memories": counts,
+        "rejected_until": rejected_until,
         "sites": {site: _state_record(state) for site, state in commit.sites.items()},
     }  # fmt: skip
     pieces[HEAD] = zlib.compress(json.dumps(head, sort_keys=True).encode(), 1)
@@ -44,8 +60,8 @@ def to_pieces(commit: Commit, model: str) -> dict[str, bytes]:
     return pieces
 
 
-def from_pieces(pieces: Mapping[str, bytes], model: str) -> tuple[Commit, bool]:
-    """Read `to_pieces` back, and say whether it was written under the same `model`; if not, memories are left out.
+def from_pieces(pieces: Mapping[str, bytes], model: str) -> Remembered:
+    """Read `to_pieces` back; memories of another than this `model` are left out.
 
     Raises:
         SourceError: what is there was written by another version, or is incomplete.
@@ -55,7 +71,7 @@ def from_pieces(pieces: Mapping[str, bytes], model: str) -> tuple[Commit, bool]:
         same = head["model"] == model
         memories = {site: _memory(pieces, site, count) for site, count in head["memories"].items()} if same else {}
         sites = {site: _state_of(record) for site, record in head["sites"].items()}
-        return Commit(head["position"], head["seen"], sites, memories), same
+        return Remembered(Commit(head["position"], head["seen"], sites, memories), head["rejected_until"], same)
     except (KeyError, ValueError, TypeError, zlib.error, SafetensorError) as error:
         raise SourceError(f"kafka source: what an earlier run remembered cannot be read: {error!r}; give another "
                           "group= to begin anew") from error  # fmt: skip

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from eddyline.dialects import Dialect, load_dialect
 from eddyline.errors import ConfigError
@@ -69,6 +70,7 @@ class PartitionSource:
         topic, partition: what to read.
         offset: from here on; None where the group begins.
         keep: takes a commit, complete with an offset.
+        rejected_until: bad records up to this offset are with the sinks already.
         clock: microseconds since 1970.
     """
 
@@ -76,9 +78,9 @@ class PartitionSource:
 
     def __init__(
         self, topic: Topic, partition: int, offset: int | None = None, keep: Callable[[Commit], None] | None = None,
-        clock: Callable[[], int] = wall_clock,
+        rejected_until: int = -1, clock: Callable[[], int] = wall_clock,
     ) -> None:  # fmt: skip
-        self._topic, self._keep, self._clock = topic, keep, clock
+        self._topic, self._keep, self._clock, self._rejected_until = topic, keep, clock, rejected_until
         self._reader = Reader(topic.where, topic.where.topic, partition, offset, topic.start)
         self._first = self._reader.offset
         self._decoder = Decoder(topic.dialect, topic.site, f"{topic.where.topic}/{partition}")
@@ -136,6 +138,8 @@ class PartitionSource:
                 yield self._batch(*self._decoder.arrow(record), record.offset + 1)
 
     def _batch(self, flows: pa.Table, rejected: pa.Table, position: int) -> FlowBatch:
+        if rejected.num_rows:
+            rejected = rejected.filter(pc.greater(rejected["source_row"], self._rejected_until))
         return FlowBatch(flows, position, rejected, None if self._topic.bounded else self._now_us)
 
 

@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -29,8 +29,7 @@ MOST_BAD_ROWS: Final = 1_000  # of one record that are kept one by one; the othe
 _FAULTS: Final = (pa.ArrowException, OSError, struct.error, ValueError, KeyError, OverflowError, MemoryError)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One record of a partition."""
 
     offset: int
@@ -60,13 +59,9 @@ class Decoder:
 
     def json(self, records: Sequence[Record]) -> tuple[pa.Table, pa.Table]:
         """Flows of records that hold JSON: one object, several in lines, or an array of them. Never raises."""
-        values = [record.value for record in records]
-        plain = all(value[:1] == b"{" and b"\n" not in value and b"\r" not in value for value in values)
-        lines = [[value] for value in values] if plain else [_json_lines(value) for value in values]
-        counts = np.array([len(some) for some in lines], np.int64)
+        block, counts = _json_block([record.value for record in records])
         bad = [(at, "no JSON object", records[at].value) for at in np.flatnonzero(counts == 0).tolist()]
         of_record = np.repeat(np.arange(len(records)), counts)
-        block = b"".join(line + b"\n" for some in lines for line in some)
         if not block:
             return empty_flows(), self._rejected([(records[at].offset, 0, why, raw) for at, why, raw in bad])
         piece = json_piece(block, self._wanted())
@@ -158,6 +153,15 @@ def _arrow_table(value: bytes) -> pa.Table:
     if len(set(names)) < len(names):
         raise ValueError("a column comes twice")
     return table.rename_columns(names)
+
+
+def _json_block(values: Sequence[bytes]) -> tuple[bytes, NDArray[np.int64]]:
+    """All values as lines of one block, and how many lines each has."""
+    block = b"\n".join(values) + b"\n"
+    if {value[:1] for value in values} == {b"{"} and block.count(b"\n") == len(values) and b"\r" not in block:
+        return block, np.ones(len(values), np.int64)
+    lines = [_json_lines(value) for value in values]
+    return b"".join(line + b"\n" for some in lines for line in some), np.array([len(some) for some in lines], np.int64)
 
 
 def _json_lines(value: bytes) -> list[bytes]:
