@@ -58,7 +58,8 @@ class Feeder(threading.Thread):
 def finish(forks: Forks, address: str, topic: str, group: str, out: str) -> list[tuple[object, ...]]:
     """Let `group` read the topic to its end; what is in `out` then."""
     source = f"kafka://{address}/{topic}?group={group}&until=end&{QUICK}"
-    assert forks.wait(forks.start("--source", source, "--sink", f"kafka://{address}/{out}", *EXACTLY)) == 0
+    code = forks.wait(forks.start("--source", source, "--sink", f"kafka://{address}/{out}", *EXACTLY))
+    assert code == 0, forks.log.read_text()[-3000:]
     return as_scored(scored(address, out))
 
 

@@ -17,6 +17,7 @@ from eddyline.runtimes.snapshots import Remembered, from_pieces, to_pieces
 from eddyline.windows import Commit
 
 _READ_S: Final = 120.0  # how long reading a partition's memory may take
+_SEEN_S: Final = 30.0  # how long a topic that was just created may stay unknown to the broker that is asked
 _AT_ONCE: Final = 200
 _COMPACTED: Final = {
     "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "600000",
@@ -32,7 +33,9 @@ def state_topic(where: Address, group: str, partitions: int) -> str:
     """
     name = f"{where.topic}.{group}.state"
     make_topics(where, {name: (partitions, _COMPACTED)}, "kafka source")
-    found = partitions_of(where, name, "kafka source") or 0
+    until = time.monotonic() + _SEEN_S
+    while not (found := partitions_of(where, name, "kafka source") or 0) and time.monotonic() < until:
+        time.sleep(0.1)
     if found < partitions:
         raise SourceError(f"kafka source: `{where.topic}` has {partitions} partitions, `{name}` only {found}; "
                           f"kafka-topics --alter --topic {name} --partitions {partitions}")  # fmt: skip
