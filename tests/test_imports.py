@@ -28,7 +28,7 @@ ONE_PLACE = {
     "pyod": {"evaluation/baselines.py"},
     "matplotlib": {"evaluation/plots.py"},
     "dpkt": {"sources/captures.py"},
-    "confluent_kafka": set(),
+    "confluent_kafka": {"kafka_client.py"},
     "pyspark": set(),
     "morpheus": set(),
     "mrc": set(),
