@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 60
+FUZZ_SECONDS ?= 600
 
-.PHONY: demo test check format install model quality clean
+.PHONY: demo test check format install model quality fuzz kafka clean
 
 $(BIN)/eddyline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +37,13 @@ model: install  ## make artifacts/gae again: four benign hours of the simulated 
 
 quality: install  ## every protocol in ../shared, three seeds: benchmarks/quality.md, under 40 minutes on two cores
 	$(BIN)/python benchmarks/quality.py
+
+fuzz: install  ## hostile NetFlow for FUZZ_SECONDS seconds, guided by coverage; what it learns stays in build/fuzz
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/python -m tests.fuzz_netflow build/fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/
+
+kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until Ctrl-C; needs Java 17 and Maven
+	$(BIN)/python tests/kafka/broker.py
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

@@ -25,7 +25,7 @@ def main() -> None:
     # settings.model    artifacts/gae          detectors and their calibration
     # settings.alerts   at most 20 a day       the few things worth looking at
     # settings.sink     file://out, stdout:    every scored flow, and the alerts
-    run = load_runtime(settings.runtime)
+    run = load_runtime(settings.runtime, settings.source)
     console = Console(stderr=True)
     with stop_on_signals() as stop, watching(console) as report:
         counts = run(settings, stop, report)

@@ -1,10 +1,12 @@
 """What all tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
+os.environ["EDDYLINE_METRICS"] = ""  # the default port may be another service's; tests that want one ask for a free one
 torch.set_num_threads(1)  # small windows: threads cost more than they bring, and results stay the same anywhere
 
 

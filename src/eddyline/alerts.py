@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from eddyline.alert_state import Alert as Alert
+from eddyline.alert_state import BookState
 from eddyline.combine import ScoredFlows
 from eddyline.explanations import UNEXPLAINED, Explanation, Reason, reasons
 from eddyline.flows import service_codes, service_name
@@ -40,31 +42,6 @@ class AlertSettings:
     reasons: int = 3  # sentences per alert
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """One story: the strange flows of one host, on one service, for one reason, within one day.
-
-    Its key is (site, host, role, service, reason, day).
-    """
-
-    id: str  # stable across updates, restarts and replays
-    site: str
-    host: str  # who the story is about
-    role: str  # whether the host is the flows' "source" or "destination"
-    service: str  # "22/tcp", or "many" when the flows spread over more services than a story should list
-    reason: str  # the kind of the strongest reason, in a word
-    reasons: tuple[str, ...]  # the top reasons of its strangest flow as sentences with numbers
-    p: float  # the smallest combined p-value among its flows
-    first_seen_us: int | None  # event time, microseconds UTC; None where flows carry no time
-    last_seen_us: int | None
-    count: int  # flows
-    peers: tuple[str, ...]  # some hosts of the other side
-    peer_count: int  # all of them, distinct
-    total_bytes: int  # both directions, as observed
-    update: int  # 0 when opened, then 1, 2, …
-    truth: tuple[str, ...]  # attacks named by the source's labels, for judging a test; never used to decide
-
-
 Explain: TypeAlias = Callable[[Ints], Explanation]
 
 
@@ -80,15 +57,22 @@ class _Group:
 
 
 class AlertBook:
-    """Keeps today's stories and opens new ones while the budget lasts. No clock: hours and days are event time."""
+    """Keeps today's stories and opens new ones while the budget lasts. No clock: hours and days are event time.
 
-    def __init__(self, settings: AlertSettings) -> None:
+    Args:
+        state: of an earlier book, which this one goes on with and uses up.
+    """
+
+    def __init__(self, settings: AlertSettings, state: BookState | None = None) -> None:
         self._settings = settings
-        self._open: dict[str, Alert] = {}
-        self._peers: dict[str, set[str]] = {}
-        self._hosts: set[str] = set()  # of today's stories
-        self._spent: Counter[tuple[str, int]] = Counter()
-        self.held_back = 0  # stories, counted per window, that the budget did not allow
+        known = state or BookState()
+        self._open, self._peers, self._hosts, self._spent = known.open, known.peers, known.hosts, known.spent
+        self.held_back = 0  # stories of this run, counted per window, that the budget did not allow
+
+    @property
+    def state(self) -> BookState:
+        """What a book that goes on from here must know; the book's own, so write it down before the next window."""
+        return BookState(self._open, self._peers, self._hosts, self._spent)
 
     def take(self, scored: ScoredFlows, explain: Explain) -> tuple[ScoredFlows, list[Alert]]:
         """Return the window with its `alert_id` column, and the alerts that it opened or changed.

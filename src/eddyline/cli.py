@@ -17,7 +17,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from eddyline import __version__, commands
-from eddyline.config import CalibrateSettings, EvaluateSettings, RunSettings, SimulateSettings, TrainSettings, load
+from eddyline.config import (
+    CalibrateSettings,
+    DoctorSettings,
+    EvaluateSettings,
+    ReplaySettings,
+    RunSettings,
+    SimulateSettings,
+    TrainSettings,
+    load,
+)
 from eddyline.errors import ConfigError, EddylineError
 
 _SETTINGS: Final[dict[str, tuple[type[Any], Callable[[Any], None]]]] = {
@@ -26,7 +35,10 @@ _SETTINGS: Final[dict[str, tuple[type[Any], Callable[[Any], None]]]] = {
     "calibrate": (CalibrateSettings, commands.calibrate),
     "evaluate": (EvaluateSettings, commands.evaluate),
     "simulate": (SimulateSettings, commands.simulate),
+    "replay": (ReplaySettings, commands.replay),
+    "doctor": (DoctorSettings, commands.doctor),
 }
+_POSITIONAL: Final = {"replay": "source"}  # the one key of a command that needs no flag before it
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         title = " ".join((kind.__doc__ or "").split(": ", 1)[-1].split())
         verb = verbs.add_parser(name, help=title, description=title, allow_abbrev=False)
         verb.add_argument("--config", type=Path, metavar="FILE", default=None, help="YAML file with any of these keys")
-        _add(verb, kind, "")
+        _add(verb, kind, "", _POSITIONAL.get(name))
         verb.set_defaults(command_=lambda parsed, kind=kind, command=command: _run(kind, command, parsed))
     show = verbs.add_parser("show", help="explain a model folder", description="Explain a model folder.")
     show.add_argument("folder", type=Path, metavar="DIR")
@@ -97,8 +109,11 @@ def _run(kind: type[Any], command: Callable[[Any], None], parsed: dict[str, Any]
     command(load(kind, flags, file))
 
 
-def _add(verb: argparse.ArgumentParser, kind: type[BaseModel], prefix: str) -> None:
+def _add(verb: argparse.ArgumentParser, kind: type[BaseModel], prefix: str, positional: str | None = None) -> None:
     for name, field in kind.model_fields.items():
+        if name == positional:
+            verb.add_argument(name, metavar="FILE", nargs="?", default=None, help=_help(field))
+            continue
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             _add(verb, field.annotation, f"{prefix}{name}.")
             continue

@@ -17,8 +17,18 @@ from rich.table import Table
 
 from eddyline import training
 from eddyline.artifacts import fingerprint, read_manifest
-from eddyline.config import CalibrateSettings, EvaluateSettings, RunSettings, SimulateSettings, TrainSettings
+from eddyline.config import (
+    CalibrateSettings,
+    DoctorSettings,
+    EvaluateSettings,
+    ReplaySettings,
+    RunSettings,
+    SimulateSettings,
+    TrainSettings,
+)
+from eddyline.errors import EddylineError, redact
 from eddyline.metrics import Counts
+from eddyline.operating.status import status_of
 from eddyline.runtimes import load_runtime, use_threads
 from eddyline.training import Report
 
@@ -29,10 +39,11 @@ def run(settings: RunSettings) -> None:
     """Score a stream or a file until the source ends or a signal comes; then say what happened."""
     console = Console(stderr=True)
     if console.is_terminal:
-        where = f"reading {settings.source}, writing to {', '.join(settings.sink)}"
+        where = redact(f"reading {settings.source}, writing to {', '.join(settings.sink)}")
         console.print(where, highlight=False, soft_wrap=True)
     with stop_on_signals() as stop, watching(console) as report:
-        counts = load_runtime(settings.runtime)(settings, stop, report)
+        with status_of(settings.metrics, report, stop) as heard:
+            counts = load_runtime(settings.runtime, settings.source)(settings, stop, heard)
     summarise(counts, console)
 
 
@@ -76,6 +87,36 @@ def simulate(settings: SimulateSettings) -> None:
         sent, taken = export(settings, stop, report)
     rest = f"; {taken - sent:,} cannot be said in this version of NetFlow" if sent < taken else ""
     Console(stderr=True).print(f"{sent:,} flows written to {settings.sink}{rest}", highlight=False, soft_wrap=True)
+
+
+def replay(settings: ReplaySettings) -> None:
+    """Send a capture's NetFlow or a file's flows, and say what went out and what did not."""
+    from eddyline.replay import replay as play  # nothing of it is needed to run the service
+
+    with stop_on_signals() as stop, progress() as report:
+        done = play(settings, stop, report)
+    said = [f"{done.sent:,} {done.what} sent to {settings.sink}"]
+    said += [f"{count:,} left out: {reason}" for reason, count in done.left_out.most_common(10)]
+    if not done.apart:
+        said.append(f"{done.exporters} exporters left from one address, where templates of one may replace those of "
+                    "another: replay to 127.0.0.1")  # fmt: skip
+    if done.behind_s > 1:
+        said.append(f"the latest left {done.behind_s:.1f} s after it was due: give a lower --speed")
+    for line in said:
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True)
+
+
+def doctor(settings: DoctorSettings) -> None:
+    """Say what is right, what could be better and what is wrong; raises EddylineError if anything is wrong."""
+    from eddyline.operating.doctor import examine  # the service does not need it
+
+    wrong, console = 0, Console()
+    with stop_on_signals() as stop, progress() as report:
+        for finding in examine(settings, stop, report):
+            wrong += finding.level == "wrong"
+            console.print(finding.line(), highlight=False, soft_wrap=True, markup=False)
+    if wrong:
+        raise EddylineError(f"doctor: {wrong} of these are wrong; what to do stands beside them")
 
 
 def show(folder: Path) -> None:

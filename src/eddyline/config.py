@@ -29,6 +29,7 @@ from eddyline.windows import WindowSettings
 S = TypeVar("S", bound=BaseSettings)
 
 
+METRICS: Final = "127.0.0.1:9108"
 _YEAR_S: Final = 366 * 86_400.0
 T = TypeVar("T")
 Several = Annotated[list[T], NoDecode, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -92,7 +93,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EDDYLINE_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
-    source: str = Field(description="URL to read flows from: file://x.parquet, netflow://:2055, simulate://office")
+    source: str = Field(
+        description="URL to read flows from: file://x.parquet, netflow://:2055, simulate://office, kafka://b/t"
+    )
     windows: WindowConfig = WindowConfig()
     device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
     threads: int = Field(
@@ -106,14 +109,22 @@ class RunSettings(Settings):
     model: Several[Path] = Field(
         default_factory=lambda: [default_model()], min_length=1, description="model folders; several are combined"
     )
-    sink: Several[str] = Field(["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out")
+    sink: Several[str] = Field(
+        ["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out, kafka://b/t"
+    )
     runtime: Literal["embedded"] = Field("embedded", description="where the path runs")
+    delivery: Literal["at_least_once", "exactly_once"] = Field(
+        "at_least_once", description="exactly_once: from Kafka to Kafka, in transactions"
+    )
     combine: Literal["fisher", "half_cauchy"] = Field("fisher", description="how several detectors become one p")
     habits: Literal["causal", "frozen"] = Field("causal", description="learn habits while running, or keep the model's")
     alerts: AlertConfig = AlertConfig()
     queue: int = Field(4, ge=1, description="batches that may wait between reading, scoring and writing")
     flush_flows: int = Field(100_000, ge=1, description="flows after which sinks write and the source commits")
     flush_s: float = Field(2.0, gt=0, description="seconds after which a live source's sinks write and it commits")
+    metrics: str = Field(
+        METRICS, description="address of /metrics, /live and /ready; empty = none, port 0 = a free one"
+    )
 
 
 class TrainSettings(Settings):
@@ -183,6 +194,25 @@ class SimulateSettings(BaseSettings):
     campaigns: str = Field("all", description="all, none, or kinds with commas between")
 
 
+class DoctorSettings(RunSettings):
+    """`eddyline doctor`: check what `eddyline run` with the same flags would need, and say what to do."""
+
+    source: str = Field("netflow://:2055", description="URL that flows will be read from")
+    seconds: float = Field(5.0, ge=0, le=3600, description="how long to listen for exporters, seconds; 0 = not at all")
+
+
+class ReplaySettings(BaseSettings):
+    """`eddyline replay`: send a capture's NetFlow, or the flows of a file, at their own speed or faster."""
+
+    model_config = SettingsConfigDict(env_prefix="EDDYLINE_", extra="forbid", frozen=True)
+
+    source: str = Field(description="capture (pcap, pcapng, .gz of these), or a file of flows: x.parquet, file://x.csv")
+    sink: str = Field(description="netflow://host:port; of flows also ?version=9, or file://x.parquet")
+    speed: float = Field(1.0, ge=0, description="seconds of the file per second; 0 = as fast as packets-per-second")
+    port: int | None = Field(None, ge=1, le=65_535, description="only a capture's datagrams to this UDP port")
+    packets_per_second: float = Field(10_000.0, ge=1, description="most datagrams of a capture per second")
+
+
 def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
     """Read settings of `kind`; raises ConfigError with one line per call: the key, the value and the remedy."""
     _check_variables()
@@ -209,7 +239,8 @@ def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
 
 def _check_variables() -> None:
     """Pydantic never sees a variable whose first key no setting has; a variable of another command is no mistake."""
-    kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings)
+    kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings, ReplaySettings,
+             DoctorSettings)  # fmt: skip
     known = {key for kind in kinds for key in kind.model_fields}
     for name in sorted(os.environ):
         prefix, _, rest = name.lower().partition("_")

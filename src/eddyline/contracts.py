@@ -56,6 +56,17 @@ class Counting(Protocol):
         ...
 
 
+@runtime_checkable
+class Continued(Protocol):
+    """What a source may offer besides: to be read on by a later run, which gets the flows of open windows again.
+
+    Args:
+        unfinished: whether it was closed before its end, so that open windows must not be closed for it.
+    """
+
+    unfinished: bool
+
+
 class Detector(Protocol):
     """Scores the flows of one window.
 

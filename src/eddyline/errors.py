@@ -11,9 +11,25 @@ A bad *record* is no error: sources return it in `FlowBatch.rejected`.
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
+_SECRET: Final = re.compile(
+    r"([\w.]*(?:password|passphrase|secret|token|credential|jaas|\.pem)[\w.]*=)[^\s&]+|(?<=://)[^\s/@]+(?=@)",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """Put `***` in place of passwords in URLs and of the values of options that are named like a secret."""
+    return _SECRET.sub(lambda found: f"{found[1] or ''}***", text)
+
 
 class EddylineError(Exception):
-    """The root. The message names the step, the value and the remedy."""
+    """The root. The message names the step, the value and the remedy; secrets in it are redacted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class ConfigError(EddylineError):

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from eddyline.combine import ScoredFlows
 
 _COUNTED_HERE: Final = ("datagrams", "flows", "rejected")  # of a source's totals, what the run counts itself
 _REASONS: Final = 1_000  # of bad records that are told apart: a hostile datagram chooses the numbers in its own
 OTHER: Final = "other reasons"
 _KEPT: Final = 10_000  # latencies that the percentiles look at, the latest ones
+_WINDOWS: Final = 16  # whose scores the quantiles look at, the latest ones
+_SAMPLED: Final = 4_096  # flows of each, evenly spread
+P_STEPS: Final = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0)  # p-values that flows are counted by
+SECONDS_STEPS: Final = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # from window close to sink
 
 
 def count_reasons(rejected: pa.Table, into: Counter[str]) -> None:
@@ -22,6 +29,25 @@ def count_reasons(rejected: pa.Table, into: Counter[str]) -> None:
     for pair in pc.value_counts(rejected["reason"]).to_pylist():
         known = pair["values"] in into or len(into) < _REASONS
         into[pair["values"] if known else OTHER] += pair["counts"]
+
+
+@dataclass(slots=True)
+class Steps:
+    """How many values lay at or below each step; the sum and number of all."""
+
+    steps: tuple[float, ...]
+    at_most: NDArray[np.int64] = field(init=False)
+    total: float = 0.0
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        self.at_most = np.zeros(len(self.steps), np.int64)
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Count values, (E,)."""
+        first = np.searchsorted(np.array(self.steps), values)  # the lowest step that each is at or below
+        self.at_most = self.at_most + np.bincount(first, minlength=len(self.steps) + 1)[:-1].cumsum()
+        self.total, self.number = self.total + float(values.sum()), self.number + len(values)
 
 
 @dataclass(slots=True)
@@ -37,6 +63,12 @@ class Counts:
         source: totals that the source keeps, such as gaps in the sequence of an exporter.
         bucket: most alert groups in a site's drift bucket; far beyond `drift.FREE` for a day, recalibrate.
         seconds: how long the run took.
+        bytes: of the scored flows, both directions, as observed.
+        newest_us: end of the newest window in the sinks, event time.
+        levels: alert groups in each site's drift bucket now.
+        queues: batches that wait in a queue and its size, by its name.
+        p: scored flows by p-value. took_s: windows by seconds from their close to the sinks.
+        recent: scores of some flows of the latest windows: "combined" and each detector's raw ones.
     """
 
     flows: int = 0
@@ -50,6 +82,29 @@ class Counts:
     source: Mapping[str, int] = field(default_factory=dict)
     bucket: float = 0.0
     seconds: float = 0.0
+    bytes: int = 0
+    newest_us: int | None = None
+    levels: dict[str, float] = field(default_factory=dict)
+    queues: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    p: Steps = field(default_factory=lambda: Steps(P_STEPS))
+    took_s: Steps = field(default_factory=lambda: Steps(SECONDS_STEPS))
+    recent: deque[Mapping[str, NDArray[Any]]] = field(default_factory=lambda: deque(maxlen=_WINDOWS))
+
+    def wrote(self, scored: ScoredFlows, seconds: float) -> None:
+        """Count a window that reached the sinks `seconds` after it had closed."""
+        self.windows += 1
+        self.scored += len(scored)
+        self.latency_s.append(seconds)
+        self.took_s.add(np.array([seconds]))
+        self.p.add(scored.p)
+        flows = scored.window.flows
+        self.bytes += sum(pc.sum(flows[name]).as_py() or 0 for name in ("bytes", "rev_bytes"))
+        if scored.window.end_us is not None:
+            self.newest_us = max(self.newest_us or 0, scored.window.end_us)
+        stride = max(1, -(-len(scored) // _SAMPLED))
+        self.recent.append(
+            {"combined": 1 - scored.p[::stride]} | {name: raw[::stride].copy() for name, raw in scored.raw.items()}
+        )
 
     def line(self) -> str:
         """Return the state of a running service in one line."""

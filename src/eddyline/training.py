@@ -25,7 +25,7 @@ from eddyline.calibration import Calibration
 from eddyline.combine import combine
 from eddyline.config import CalibrateSettings, Settings, TrainSettings
 from eddyline.contracts import Detector
-from eddyline.errors import ConfigError
+from eddyline.errors import ConfigError, redact
 from eddyline.graphs import FlowGraph, columns_of
 from eddyline.habits import judged
 from eddyline.scoring import Memory, remembered, strangeness
@@ -239,7 +239,7 @@ def _name_of(url: str) -> str:
     scheme, found, rest = url.partition("://")
     path, question, options = (rest if found else scheme).partition("?")
     name = path if scheme == "simulate" else Path(path).name
-    return f"{scheme}://{name}{question}{options}" if found else name
+    return redact(f"{scheme}://{name}{question}{options}") if found else name
 
 
 def _fingerprint(windows: Sequence[Window]) -> str:

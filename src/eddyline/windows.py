@@ -79,6 +79,7 @@ class Commit:
     seen: int = 0
     sites: Mapping[str, SiteState] = field(default_factory=dict)
     memories: Mapping[str, Any] = field(default_factory=dict)
+    book: Mapping[str, Any] = field(default_factory=dict)  # of the alerts, named arrays as a memory has
 
 
 @dataclass(frozen=True, slots=True)

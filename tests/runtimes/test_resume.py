@@ -1,6 +1,7 @@
-"""A service that crashed and goes on after its last commit scores as if nothing had happened, to the last bit."""
+"""A service that crashed and goes on after its last commit scores and alerts as if nothing had happened."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from threading import Event
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from eddyline.alerts import AlertSettings
+from eddyline.alerts import Alert, AlertSettings
 from eddyline.calibration import Calibration
 from eddyline.combine import ScoredFlows
 from eddyline.contracts import Model
@@ -70,8 +71,11 @@ def model() -> Model:
     return Model("test", [detector], {"habits": calibration}, memories=saved)
 
 
-def run(source: ListSource, sink: ListSink, flush: int, resume: Commit | None = None) -> None:
-    EmbeddedRun(source, model(), [sink], SETTINGS, AlertSettings(), FlushSettings(flush), 2, Event(), resume).run()
+def run(
+    source: ListSource, sink: ListSink, flush: int, resume: Commit | None = None,
+    alerts: AlertSettings = AlertSettings(),  # noqa: B008  # frozen
+) -> None:  # fmt: skip
+    EmbeddedRun(source, model(), [sink], SETTINGS, alerts, FlushSettings(flush), 2, Event(), resume).run()
 
 
 def bits(windows: Sequence[ScoredFlows]) -> dict[int | None, tuple[bytes, ...]]:
@@ -110,3 +114,43 @@ def test_a_run_that_goes_on_after_a_commit_scores_like_one_that_never_stopped(cr
     run(ListSource(batches[commit.position :]), resumed, flush, commit)
     assert len(resumed.written) < len(whole.written)
     assert bits([*crashed.written, *resumed.written]) == bits(whole.written)
+
+
+@dataclass
+class AlertSink(ListSink):
+    """Keeps the alerts of each window, too, by the window's start."""
+
+    told: dict[int | None, list[Alert]] = field(default_factory=dict)
+
+    def write(self, scored: ScoredFlows, alerts: Sequence[Alert]) -> None:
+        super().write(scored, alerts)
+        self.told[scored.window.start_us] = list(alerts)
+
+
+FEW = AlertSettings(p=0.2, lone=1.0, per_hour=4, per_day=5)  # much is strange enough, and the budget shows
+
+
+def test_the_stream_spends_its_budget_and_updates_what_it_opened() -> None:
+    """Or the comparison below would say nothing of what a book holds."""
+    sink, free = AlertSink(), AlertSink()
+    run(ListSource(stream()), sink, 1, alerts=FEW)
+    told = [alert for alerts in sink.told.values() for alert in alerts]
+    assert sum(alert.update == 0 for alert in told) == 5
+    assert max(alert.update for alert in told) == 5
+    run(ListSource(stream()), free, 1, alerts=replace(FEW, per_hour=100, per_day=100))
+    assert sum(alert.update == 0 for alerts in free.told.values() for alert in alerts) > 5
+
+
+@pytest.mark.parametrize(("crash", "flush"), [(1, 1), (4, 1), (9, 1), (STRANGE + 9, 1), (8, 40)])
+def test_a_run_that_goes_on_after_a_commit_alerts_like_one_that_never_stopped(crash: int, flush: int) -> None:
+    batches = stream()
+    whole, crashed, resumed, forgetful = AlertSink(), AlertSink(fail_at_write=crash), AlertSink(), AlertSink()
+    run(ListSource(batches), whole, flush, alerts=FEW)
+    source = ListSource(batches)
+    with pytest.raises(SinkError):
+        run(source, crashed, flush, alerts=FEW)
+    commit = source.commits[-1]
+    run(ListSource(batches[commit.position :]), resumed, flush, commit, FEW)
+    assert crashed.told | resumed.told == whole.told
+    run(ListSource(batches[commit.position :]), forgetful, flush, replace(commit, book={}), FEW)
+    assert crashed.told | forgetful.told != whole.told

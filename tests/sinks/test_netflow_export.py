@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import socket
-import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +16,9 @@ import pytest
 from eddyline.errors import ConfigError, SinkError
 from eddyline.flows import TIME, flow_table
 from eddyline.sinks.netflow import NetflowExporter, open_exporter
-from eddyline.sinks.netflow_wire import MTU_BYTES, encode_v5, encode_v9, exportable
+from eddyline.sinks.netflow_wire import MTU_BYTES, encode_ipfix, encode_v5, encode_v9, exportable
+from eddyline.sources.netflow_decoder import Decoder
+from tests.programs import nfdump_reads
 
 START_S = 1_650_000_000
 START_US = START_S * 1_000_000 + 123_000
@@ -60,6 +59,30 @@ def test_one_way_ipv4_flow_is_these_bytes() -> None:
         "0100 0034 0a000002 c0000208 0035 14e9 11 00 00 00 0000 04 00 00000001 00018720 00018720"
         "000000012a05f200 00000000003d0900"
     ).hex(" ", 4)
+
+
+def test_two_way_ipfix_flow_is_these_bytes() -> None:
+    raw = encode_ipfix(table().slice(0, 1), sequence=3, number=1, domain=9)[0]
+    assert raw.hex(" ", 4) == bytes.fromhex(
+        "000a 0060 62590082 00000003 00000009"  # 1,650,000,001.624 s, rounded up
+        "0101 0050 0000 0a000001 c0000207 9c40 01bb 06 001b 08 00 04 00000001"
+        "000001802ba9f47b 000001802ba9fa57 00000000000004d2 000000000000000a 0000"
+        "000000000001869f 0000000000000014 0000"  # and two bytes of padding
+    ).hex(" ", 4)
+
+
+def test_ipfix_messages_fit_the_mtu_count_flows_and_repeat_the_templates() -> None:
+    many = pa.concat_tables([table()] * 400)
+    messages = encode_ipfix(many, sequence=0xFFFFFFFE, number=3, template_every=5)
+    assert max(map(len, messages)) <= MTU_BYTES
+    assert min(map(len, messages[:-1])) > MTU_BYTES - 99 - 28 - 4
+    assert all(int.from_bytes(raw[2:4], "big") == len(raw) for raw in messages)
+    batch = Decoder().decode([("198.51.100.1", raw) for raw in messages])
+    assert (len(batch), batch.rejected.num_rows) == (1600, 0)
+    assert [raw[16:18] == b"\0\2" for raw in messages[:7]] == [False, False, True, False, False, False, False]
+    decoder = Decoder()
+    decoder.decode([("198.51.100.1", raw) for raw in messages[2:]])
+    assert decoder.counters["sequence_gaps"] == 0
 
 
 def test_v5_flows_are_these_bytes_and_icmp_goes_into_the_port() -> None:
@@ -142,6 +165,16 @@ def test_sending_goes_on_with_its_sequence_and_returns_the_flows_sent() -> None:
     assert exporter.counters == {"flows": 6, "datagrams": 2, "ipv6_in_v5": 3, "saturated_in_v5": 2}
 
 
+def test_ipfix_goes_on_with_its_sequence_and_its_templates() -> None:
+    with listening() as (end, port):
+        exporter = open_exporter(f"netflow://127.0.0.1:{port}?version=10&source_id=3")
+        assert [exporter.send(table()), exporter.send(table().slice(0, 2))] == [4, 2]
+        exporter.close()
+        raws = [end.recv(2000), end.recv(2000)]
+    assert [int.from_bytes(raw[8:12], "big") for raw in raws] == [0, 4]
+    assert [raw[16:18] for raw in raws] == [b"\0\2", b"\1\0"]
+
+
 def test_sending_keeps_to_its_rate() -> None:
     with listening() as (_, port):
         exporter = NetflowExporter("127.0.0.1", port, packets_per_second=500)
@@ -164,7 +197,7 @@ def test_a_network_that_refuses_says_what_was_not_sent() -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["netflow://:2055", "netflow://127.0.0.1:x", "netflow://127.0.0.1:1?version=10", "netflow://127.0.0.1:1?speed=2",
+    ["netflow://:2055", "netflow://127.0.0.1:x", "netflow://127.0.0.1:1?version=8", "netflow://127.0.0.1:1?speed=2",
      "netflow://127.0.0.1:1?version=nine", "kafka://127.0.0.1:1", "netflow://127.0.0.1:1?packets_per_second=0",
      "netflow://no-such-host.invalid:1"],
 )  # fmt: skip
@@ -173,37 +206,13 @@ def test_a_url_that_cannot_work_is_a_wrong_configuration(url: str) -> None:
         open_exporter(url)
 
 
-def nfdump_reads(version: int, flows: pa.Table, folder: Path) -> list[dict[str, Any]]:
-    if not (shutil.which("nfcapd") and shutil.which("nfdump")):
-        pytest.skip("nfcapd and nfdump are not installed")
-    with listening() as (_, port):
-        pass
-    capture = subprocess.Popen(
-        ["nfcapd", "-b", "127.0.0.1", "-p", str(port), "-w", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert capture.stdout is not None
-    for line in capture.stdout:
-        if "Startup" in line:
-            break
-    time.sleep(0.2)
-    exporter = NetflowExporter("127.0.0.1", port, version)
-    exporter.send(flows)
-    exporter.close()
-    time.sleep(0.3)
-    capture.terminate()
-    capture.communicate(timeout=10)
-    (file,) = folder.glob("nfcapd.*")
-    read = subprocess.run(
-        ["nfdump", "-r", str(file), "-o", "json"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"TZ": "UTC", "PATH": "/usr/bin:/bin"},
-    )
-    return list(json.loads(read.stdout))
+def exported(version: int, flows: pa.Table) -> Callable[[int], None]:
+    def send(port: int) -> None:
+        exporter = NetflowExporter("127.0.0.1", port, version)
+        exporter.send(flows)
+        exporter.close()
+
+    return send
 
 
 def milliseconds(time: datetime) -> str:
@@ -227,9 +236,10 @@ def same(row: dict[str, Any], read: dict[str, Any], reverse: bool) -> None:
         assert read["tcp_flags"] == {0x1B: "...AP.SF", 2: "......S."}[row["tcp_flags"]]
 
 
-def test_nfdump_reads_our_v9_flow_for_flow(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [9, 10])
+def test_nfdump_reads_our_v9_and_ipfix_flow_for_flow(version: int, tmp_path: Path) -> None:
     many = pa.concat_tables([table()] * 30)
-    read = nfdump_reads(9, many, tmp_path)
+    read = nfdump_reads(exported(version, many), tmp_path)
     assert len(read) == 120
     by_bytes = {flow["in_bytes"]: flow for flow in read}
     assert sorted(flow["in_bytes"] for flow in read) == sorted(many["bytes"].to_pylist())
@@ -239,6 +249,6 @@ def test_nfdump_reads_our_v9_flow_for_flow(tmp_path: Path) -> None:
 
 def test_nfdump_reads_our_v5_flow_for_flow(tmp_path: Path) -> None:
     flows = table(bytes=[1234, 0xFFFFFFFF, 77, 84])
-    read = nfdump_reads(5, flows, tmp_path)
+    read = nfdump_reads(exported(5, flows), tmp_path)
     for row, flow in zip([row for row in flows.to_pylist() if ":" not in row["src_addr"]], read, strict=True):
         same(row, flow, reverse=False)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eddyline.flows import TIME, flow_table
-from eddyline.sinks.netflow_wire import MTU_BYTES, encode_v5, encode_v9
-from eddyline.sources.netflow import Decoder
+from eddyline.sinks.netflow_wire import MTU_BYTES, encode_ipfix, encode_v5, encode_v9
+from eddyline.sources.netflow_decoder import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, v5, v5_record
 
 E = "198.51.100.1"
@@ -27,7 +27,7 @@ u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 
 
 def flows(version: int) -> st.SearchStrategy[list[dict[str, Any]]]:
-    ends, counter = (hosts | old_hosts, u64) if version == 9 else (old_hosts, u32)
+    ends, counter = (hosts | old_hosts, u64) if version != 5 else (old_hosts, u32)
     flow = st.fixed_dictionaries({
         "start_ms": st.integers(0, 50_000_000), "span_ms": st.integers(0, 40_000_000), "src": ends, "dst": ends,
         "sport": u16, "dport": u16, "proto": u8, "flags": u8, "tos": u8, "bytes": counter, "packets": counter,
@@ -82,6 +82,19 @@ def test_v9_gives_back_every_flow_to_the_millisecond(found: list[dict[str, Any]]
     assert max(map(len, datagrams), default=0) <= MTU_BYTES
     assert batch.rejected.num_rows == 0
     assert rows(batch.table) == rows(table)
+
+
+@settings(max_examples=40, deadline=None)
+@given(flows(10))
+def test_ipfix_gives_back_every_flow_to_the_millisecond(found: list[dict[str, Any]]) -> None:
+    table = table_of(found)
+    datagrams = encode_ipfix(table, 0, 0)
+    batch = Decoder().decode([(E, raw) for raw in datagrams])
+    assert max(map(len, datagrams), default=0) <= MTU_BYTES
+    assert batch.rejected.num_rows == 0
+    two_way = [None if flow["reverse"] is None else 0 for flow in found]
+    place = table.schema.get_field_index("rev_tcp_flags")
+    assert rows(batch.table) == rows(table.set_column(place, table.schema.field(place), pa.array(two_way, pa.uint16())))
 
 
 @settings(max_examples=25, deadline=None)

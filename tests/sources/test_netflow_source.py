@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +14,10 @@ import pytest
 
 from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
-from eddyline.sources.netflow import DEFAULT_PORT, Decoder, NetflowSource, open_netflow
+from eddyline.sources.netflow import DEFAULT_PORT, NetflowSource, open_netflow
+from eddyline.sources.netflow_decoder import Decoder
 from eddyline.windows import Windower, WindowSettings
+from tests.programs import free_udp_port
 from tests.sources.netflow_bytes import data_set, template_set, v5, v5_record, v9
 
 NOW_US = 1_700_000_123_000_000
@@ -169,6 +173,56 @@ def test_a_clock_that_is_years_ahead_makes_nobody_else_late() -> None:
     assert believed.table["ts_end"].cast(pa.int64()).to_pylist() == [4_000_000_000_000_000]
 
 
+def test_what_the_kernel_dropped_is_counted_to_the_datagram() -> None:
+    source = NetflowSource("127.0.0.1", 0, recv_buffer_bytes=4096)
+    send(source.port, [flow(n) for n in range(2_000)])
+    batches = iter(source)
+    received = len(next(batches))
+    source.close()
+    received += sum(map(len, batches))
+    assert 0 < received < 2_000
+    assert received + source.counters["kernel_drops"] == 2_000
+
+
+def test_a_source_that_kept_up_has_no_kernel_drops(source: NetflowSource) -> None:
+    send(source.port, [flow(1)])
+    assert len(next(iter(source))) == 1
+    assert "kernel_drops" not in source.counters
+
+
+COUNT = """
+import sys
+from eddyline.sources.netflow import open_netflow
+source = open_netflow(f"netflow://127.0.0.1:{sys.argv[1]}?share=yes")
+print("listening", flush=True)
+flows = [0]
+for batch in source:
+    flows.append(flows[-1] + len(batch))
+    if len(batch) == 0 and flows[-1]:
+        source.close()
+print(flows[-1], dict(source.counters).get("sequence_gaps", 0), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_port_and_every_exporter_stays_with_one() -> None:
+    port = free_udp_port()
+    listening = [
+        subprocess.Popen([sys.executable, "-c", COUNT, str(port)], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    assert [process.stdout.readline() for process in listening if process.stdout] == ["listening\n"] * 2
+    for exporter in range(16):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+            for n in range(20):
+                record = v5_record("10.0.0.1", "10.0.0.2", n, 53, 17, 1, 60, 1_000, 2_000)
+                end.sendto(v5([record], sequence=n, engine=exporter), ("127.0.0.1", port))
+    counted = [process.communicate(timeout=20)[0].split() for process in listening]
+    flows, gaps = zip(*counted, strict=True)
+    assert sum(map(int, flows)) == 320
+    assert all(0 < int(each) < 320 for each in flows)  # 1 in 32,768 that the kernel gives all 16 to one of them
+    assert gaps == ("0", "0")
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [
@@ -177,6 +231,7 @@ def test_a_clock_that_is_years_ahead_makes_nobody_else_late() -> None:
         ("netflow://127.0.0.1:0?recv_buffer=0", "recv_buffer"),
         ("netflow://127.0.0.1:0?out_counters=both", "both"),
         ("netflow://127.0.0.1:0?times=mine", "mine"),
+        ("netflow://127.0.0.1:0?share=maybe", "maybe"),
         ("netflow://127.0.0.1:0?recv_buffer", "netflow://HOST:PORT"),
         ("netflow://127.0.0.1:70000", "70000"),
         ("netflow://127.0.0.1:ten", "ten"),

@@ -18,9 +18,15 @@ from eddyline.flows import flow_table
 DIALECTS: Final = {
     "argus": "eddyline.dialects.argus:ARGUS",
     "eddyline": "eddyline.dialects.own:EDDYLINE",
+    "goflow2": "eddyline.dialects.goflow2:GOFLOW2",
     "normalized": "eddyline.dialects.normalized:NORMALIZED",
     "nprobe": "eddyline.dialects.nprobe:NPROBE",
+    "pmacct": "eddyline.dialects.pmacct:PMACCT",
+    "suricata": "eddyline.dialects.suricata:SURICATA",
+    "suricata-netflow": "eddyline.dialects.suricata:SURICATA_NETFLOW",
+    "ugr16": "eddyline.dialects.ugr16:UGR16",
     "unsw": "eddyline.dialects.unsw:UNSW",
+    "zeek": "eddyline.dialects.zeek:ZEEK",
 }
 
 
@@ -56,11 +62,13 @@ class ReadFlows:
     Args:
         flows: the readable rows as BATCH_SCHEMA, in order, `source_row` still null.
         good: (E,) which rows are readable.
-        reasons: why not, for each of the others in order.
+        other: (E,) which are whole records of another kind, as a DNS event is between flows.
+        reasons: why not, for each row that is neither, in order.
     """
 
     flows: pa.Table
     good: NDArray[np.bool_]
+    other: NDArray[np.bool_]
     reasons: list[str]
 
 
@@ -79,19 +87,21 @@ def infer_dialect(names: Sequence[str]) -> Dialect | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-def read_flows(dialect: Dialect, table: pa.Table, site: str | None = None) -> ReadFlows:
+def read_flows(dialect: Dialect, table: pa.Table, site: str | None = None, zone: str = "UTC") -> ReadFlows:
     """Translate raw rows into flows; never raises for what stands in them.
 
     Args:
         table: raw columns by lower-case name, text or typed; absent columns are null.
         site: the column whose text is the flow's site; empty is "default".
+        zone: IANA name of the time zone of times in text that do not name theirs.
     """
-    raw = RawColumns(table)
+    raw = RawColumns(table, zone)
     columns = dialect.read(raw)
     if site is not None:
         columns["site"] = raw.site(site)
     flows = flow_table({name: column for name, column in columns.items() if column is not None}, table.num_rows)
     good = raw.faults == 0
     if good.all():
-        return ReadFlows(flows, good, [])
-    return ReadFlows(flows.filter(pa.array(good)), good, [raw.reasons[fault - 1] for fault in raw.faults[~good]])
+        return ReadFlows(flows, good, ~good, [])
+    reasons = [raw.reasons[fault - 1] for fault in raw.faults[raw.faults > 0]]
+    return ReadFlows(flows.filter(pa.array(good)), good, raw.faults < 0, reasons)

@@ -19,8 +19,11 @@ from eddyline.dialects.values import (
     SECOND_US,
     Numbers,
     canonical_addresses,
+    cast_or_none,
     combined,
     is_unusable,
+    iso_times,
+    joined_text,
     known_values,
     parse_number,
     parse_port,
@@ -28,9 +31,10 @@ from eddyline.dialects.values import (
     parse_time,
     parse_whole,
     parsed_text,
+    timestamps,
 )
 from eddyline.errors import ConfigError
-from eddyline.flows import TEXT, TIME, constant
+from eddyline.flows import TEXT, constant
 
 WITH_PORTS: Final = (6, 17, 33, 132, 136)  # TCP, UDP, DCCP, SCTP, UDP-Lite
 _LATEST_US: Final = 253_402_300_800 * SECOND_US  # year 10000: beyond it a unit was mistaken
@@ -42,7 +46,8 @@ class RawColumns:
     """The columns of a piece of a file by lower-case name; E rows. Every method answers None for an absent column."""
 
     table: pa.Table
-    faults: NDArray[np.int32] = field(init=False)  # (E,), 0 = readable, else 1 + row of `reasons`
+    zone: str = "UTC"  # of times in text that do not name theirs
+    faults: NDArray[np.int32] = field(init=False)  # (E,), 0 = readable, 1 + row of `reasons`, or -1: no flow at all
     reasons: list[str] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -68,6 +73,10 @@ class RawColumns:
         if rows.any():
             self.reasons.append(reason)
             self.faults[rows & (self.faults == 0)] = len(self.reasons)
+
+    def skip(self, rows: NDArray[np.bool_]) -> None:
+        """Mark rows as records of another kind: neither flows nor faults."""
+        self.faults[rows & (self.faults == 0)] = -1
 
     def column(self, name: str) -> pa.Array | None:
         """The column as it came, in one piece; other text types as `string`.
@@ -115,8 +124,7 @@ class RawColumns:
 
     def text(self, name: str, change: Callable[[str], str | None] = str) -> pa.DictionaryArray | None:
         """Stripped text, changed per distinct value, dictionary-encoded; NULL_WORDS become null."""
-        found = self.distinct(name, change, pa.utf8(), "known word")
-        if found is None:
+        if (found := self.distinct(name, change, pa.utf8(), "known word")) is None:
             return None
         texts = found[0].dictionary_encode()
         return pa.DictionaryArray.from_arrays(texts.indices.take(found[1]).cast(pa.int32()), texts.dictionary)
@@ -141,12 +149,12 @@ class RawColumns:
         return (values.astype(np.int64) if whole else values), known
 
     def _parsed(self, name: str, column: pa.Array, whole: bool) -> pa.Array:
-        if (numbers := _cast(column, pa.int64() if whole else pa.float64())) is not None:
+        if (numbers := cast_or_none(column, pa.int64() if whole else pa.float64())) is not None:
             return numbers
         column = pc.utf8_trim_whitespace(column)
         column = pc.if_else(pc.is_in(pc.utf8_lower(column), pa.array(NULL_WORDS)), pa.scalar(None, pa.utf8()), column)
         for type_ in (pa.int64(), pa.float64()) if whole else (pa.float64(),):
-            if (numbers := _cast(column, type_)) is not None:
+            if (numbers := cast_or_none(column, type_)) is not None:
                 return numbers
         wanted = "whole number" if whole else "number"
         return self.mapped(name, parse_whole if whole else parse_number, pa.int64() if whole else pa.float64(), wanted)
@@ -181,15 +189,14 @@ class RawColumns:
         return pa.array(small, mask=~(numbers[1] & np.isfinite(small)))
 
     def times(self, name: str, unit_us: int = SECOND_US) -> Numbers | None:
-        """Microseconds since 1970 from timestamps (without zone: UTC), ISO text or numbers of `unit_us` since 1970."""
+        """Microseconds since 1970 from timestamps (UTC), ISO text (of `zone`) or numbers of `unit_us` since 1970."""
         column = self.plain(name)
         if column is None:
             return None
-        if pa.types.is_string(column.type) and _cast(column, pa.float64()) is None:
-            iso = pc.replace_substring(pc.utf8_trim_whitespace(column), "/", "-")
-            column = next((c for c in (_cast(iso, pa.timestamp("us")), _cast(iso, TIME)) if c is not None), None)
+        if pa.types.is_string(column.type) and cast_or_none(column, pa.float64()) is None:
+            column = iso_times(column, self.zone)
             if column is None:
-                values = self.mapped(name, lambda text: parse_time(text, unit_us), pa.int64(), "time")
+                values = self.mapped(name, lambda text: parse_time(text, unit_us, self.zone), pa.int64(), "time")
                 return self._within(name, *known_values(values, 0))
         if pa.types.is_temporal(column.type):
             return self._within(name, *known_values(column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()), 0))
@@ -211,7 +218,7 @@ class RawColumns:
         return values, known & ~wrong
 
     def interval(self, start: Numbers | None, end: Numbers | None, duration: Numbers | None) -> dict[str, pa.Array]:
-        """`ts_start`, `ts_end` and `duration_us`, each worked out from the others where it is not known.
+        """`ts_start`, `ts_end` and `duration_us`, each from the others where it is not known.
 
         Without end and duration a flow is taken to end as it starts, and its duration stays null.
         """
@@ -271,7 +278,7 @@ class RawColumns:
     def raw_port(self, name: str) -> Numbers | None:
         """Ports as written: decimal, hexadecimal or a service name; not yet within bounds, null where empty."""
         column = self.plain(name)
-        if column is None or not pa.types.is_string(column.type) or _cast(column, pa.int64()) is not None:
+        if column is None or not pa.types.is_string(column.type) or cast_or_none(column, pa.int64()) is not None:
             return self.numbers(name, whole=True)
         return known_values(self.mapped(name, parse_port, pa.int64(), "port or known service"), 0)
 
@@ -287,13 +294,7 @@ class RawColumns:
         return self.bounded(name, (values, known), pa.uint16())
 
 
-def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array | None:
-    try:
-        return column.cast(type_)
-    except pa.ArrowInvalid:
-        return None
-
-
-def timestamps(values: NDArray[np.int64], known: NDArray[np.bool_]) -> pa.Array:
-    """Microseconds since 1970 as a column of the schema's time type."""
-    return pa.array(np.where(known, values, 0), mask=~known).cast(TIME)
+def exporters(raw: RawColumns, address: str, domain: str) -> pa.DictionaryArray | None:
+    """ADDRESS/DOMAIN as our own collector writes it; the address alone where there is no domain."""
+    first, second = raw.plain(address), raw.plain(domain)
+    return raw.text(address) if first is None or second is None else joined_text(first, second, "/")

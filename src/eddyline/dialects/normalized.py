@@ -26,7 +26,7 @@ _PAIRS: Final = np.array([a << 16 | b for pair in _ANSWERS for a, b in (pair, pa
 def _read(raw: RawColumns) -> dict[str, Any]:
     columns: dict[str, Any] = raw.interval(raw.times("ts"), None, raw.spans("dur"))
     columns |= raw.addresses("src", "dst", only_ip=False)
-    proto = _versioned(raw.protocol("proto"), columns["src_addr"])
+    proto = versioned(raw.protocol("proto"), columns["src_addr"])
     sport, dport = raw.raw_port("sport"), raw.raw_port("dport")
     label, attack = _truth(raw)
     return columns | {
@@ -37,7 +37,7 @@ def _read(raw: RawColumns) -> dict[str, Any]:
         "packets": raw.integer("spkts", pa.uint64()),
         "rev_bytes": raw.integer("dbytes", pa.uint64()),
         "rev_packets": raw.integer("dpkts", pa.uint64()),
-        **_icmp(proto, sport, dport),
+        **icmp_of_zeek(proto, sport, dport),
         "sampling_rate": raw.constant(0, pa.uint32()),
         "label": label,
         "attack": named_attack(label, attack),
@@ -50,14 +50,16 @@ def _truth(raw: RawColumns) -> tuple[pa.DictionaryArray | None, pa.DictionaryArr
     return raw.text("label", parse_truth), raw.text("attack")
 
 
-def _versioned(proto: pa.Array | None, src: pa.DictionaryArray) -> pa.Array | None:
+def versioned(proto: pa.Array | None, src: pa.DictionaryArray) -> pa.Array | None:
+    """Protocols in which ICMP between IPv6 hosts is ICMPv6: Zeek writes "icmp" for both."""
     if proto is None or not len(src.dictionary):
         return proto
     six = pc.match_substring(src.dictionary, ":").take(src.indices).fill_null(False)
     return pc.if_else(pc.and_(six, pc.equal(proto, 1)), pa.scalar(58, pa.uint8()), proto)
 
 
-def _icmp(proto: pa.Array | None, sport: Numbers | None, dport: Numbers | None) -> dict[str, pa.Array]:
+def icmp_of_zeek(proto: pa.Array | None, sport: Numbers | None, dport: Numbers | None) -> dict[str, pa.Array]:
+    """ICMP type and code from where Zeek puts them: type in `sport`; in `dport` the code or the answer's type."""
     if proto is None or sport is None or dport is None:
         return {}
     (kind, has_kind), (code, has_code) = sport, dport

@@ -10,8 +10,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from eddyline.dialects import Dialect
-from eddyline.dialects.columns import RawColumns, timestamps
-from eddyline.dialects.values import MICROSECOND_US
+from eddyline.dialects.columns import RawColumns
+from eddyline.dialects.values import MICROSECOND_US, timestamps
 from eddyline.flows import FLOW_SCHEMA, TEXT
 
 _OWN: Final = ("ts_start", "ts_end", "duration_us", "src_addr", "dst_addr", "site")

@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from eddyline.flows import PROTOCOLS
+from eddyline.flows import PROTOCOLS, TIME
 
 SECOND_US: Final = 1_000_000
 MILLISECOND_US: Final = 1_000
@@ -74,6 +75,12 @@ def combined(column: pa.ChunkedArray) -> pa.Array:
         column = column.unify_dictionaries()
     array = column.combine_chunks()
     return pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
+
+
+def joined_text(first: pa.Array, second: pa.Array, mark: str) -> pa.DictionaryArray:
+    """Both of each row as one text, `mark` between them; the first alone where the second is null."""
+    first = first.cast(pa.utf8())
+    return pc.coalesce(pc.binary_join_element_wise(first, second.cast(pa.utf8()), mark), first).dictionary_encode()
 
 
 def named_attack(label: pa.DictionaryArray | None, attack: pa.DictionaryArray | None) -> pa.DictionaryArray | None:
@@ -139,15 +146,45 @@ def parse_whole(text: str) -> int:
     return number
 
 
-def parse_time(text: str, unit_us: int) -> int:
-    """Microseconds since 1970 from a number of `unit_us` or ISO text, / for - allowed, UTC where no zone is given."""
+def cast_or_none(column: pa.Array, type_: pa.DataType) -> pa.Array | None:
+    """The column as `type_`, or None where one of its values cannot be."""
+    try:
+        return column.cast(type_)
+    except pa.ArrowInvalid:
+        return None
+
+
+def timestamps(values: NDArray[np.int64], known: NDArray[np.bool_]) -> pa.Array:
+    """Microseconds since 1970 as a column of the schema's time type."""
+    return pa.array(np.where(known, values, 0), mask=~known).cast(TIME)
+
+
+def iso_times(column: pa.Array, zone: str) -> pa.Array | None:
+    """Times from ISO text as `parse_time` reads it, with a zone in all of it or in none; None for anything else."""
+    iso = pc.replace_substring(pc.utf8_trim_whitespace(column), "/", "-")
+    local = cast_or_none(iso, pa.timestamp("us"))
+    if local is None:
+        return cast_or_none(iso, TIME)
+    if zone == "UTC":
+        return local
+    try:
+        return pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="raise").cast(TIME)
+    except pa.ArrowInvalid:  # an hour that clocks were set past: `parse_time` knows what to make of it
+        return None
+
+
+def parse_time(text: str, unit_us: int, zone: str = "UTC") -> int:
+    """Microseconds since 1970 from a number of `unit_us` or ISO text, / for - allowed, of `zone` where none is given.
+
+    An hour that clocks went through twice is the first; one that they never showed is read as if not yet set forward.
+    """
     if _NUMBER.fullmatch(text.lower()):
         number = parse_number(text) * unit_us
         if abs(number) >= 2**63:
             raise ValueError(text)
         return round(number)
     time = datetime.fromisoformat(text.replace("/", "-"))
-    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    aware = time if time.tzinfo else time.replace(tzinfo=ZoneInfo(zone))
     return (aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 

@@ -12,7 +12,7 @@ import torch
 from eddyline.config import RunSettings
 from eddyline.metrics import Counts
 
-RUNTIMES: Final = {"embedded": "eddyline.runtimes.embedded:run"}
+RUNTIMES: Final = {"embedded": "eddyline.runtimes.embedded:run", "replica": "eddyline.runtimes.replica:run"}
 Runtime: TypeAlias = Callable[[RunSettings, Event, Callable[[Counts], None]], Counts]
 
 
@@ -22,8 +22,12 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def load_runtime(name: str) -> Runtime:
-    """Return the runtime of that name: takes settings, never open objects, and opens everything where it runs."""
-    module, function = RUNTIMES[name].split(":")
+def load_runtime(name: str, source: str = "") -> Runtime:
+    """Return the runtime of that name: takes settings, never open objects, and opens everything where it runs.
+
+    A topic of Kafka may be shared, so it is always read as one replica of several.
+    """
+    chosen = "replica" if name == "embedded" and source.startswith("kafka://") else name
+    module, function = RUNTIMES[chosen].split(":")
     runtime: Runtime = getattr(importlib.import_module(module), function)
     return runtime

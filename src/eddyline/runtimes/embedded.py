@@ -18,12 +18,14 @@ from typing import Generic, TypeVar
 
 import pyarrow as pa
 
+from eddyline.alert_state import BookState
 from eddyline.alerts import Alert, AlertBook, AlertSettings
 from eddyline.artifacts import load_models, model_folder, read_manifest
 from eddyline.calibration import ENOUGH
 from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
-from eddyline.contracts import Counting, Model, Sink, Source
+from eddyline.contracts import Continued, Counting, Model, Sink, Source
+from eddyline.errors import ConfigError
 from eddyline.metrics import Counts, count_reasons
 from eddyline.runtimes import use_threads
 from eddyline.scoring import Memory, explain_flows, memory_of, score_window
@@ -73,6 +75,11 @@ class _Channel(Generic[T]):
         self._queue: queue.Queue[T | None] = queue.Queue(size)
         self._failed = failed
 
+    @property
+    def fill(self) -> tuple[int, int]:
+        """How many wait, and how many may."""
+        return self._queue.qsize(), self._queue.maxsize
+
     def put(self, value: T | None) -> None:
         while not self._failed.is_set():
             try:
@@ -109,7 +116,8 @@ class EmbeddedRun:
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._source, self._model, self._sinks, self._flush = source, model, sinks, flush
-        self._windower, self._book = Windower(windows, resume), AlertBook(alerts)
+        self._windower = Windower(windows, resume)
+        self._book = AlertBook(alerts, BookState.of(resume.book) if resume else None)
         known = resume.memories if resume else {}
         self._memories = {site: Memory.of(parts, model.frozen) for site, parts in known.items()}
         self._stop, self._failed = stop, Event()
@@ -136,13 +144,17 @@ class EmbeddedRun:
                 self._source.close()
                 stopping = True
             threads[-1].join(_POLL_S)
-            self.counts.seconds = time.monotonic() - self._began
+            self._look_around()
             report(self.counts)
-        if isinstance(self._source, Counting):
-            self.counts.source = dict(self._source.counters)
         if self._errors:
             raise self._errors[0]
         return self.counts
+
+    def _look_around(self) -> None:
+        self.counts.seconds = time.monotonic() - self._began
+        self.counts.queues = {"read": self._read.fill, "scored": self._scored.fill}
+        if isinstance(self._source, Counting):
+            self.counts.source = dict(self._source.counters)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
@@ -152,12 +164,17 @@ class EmbeddedRun:
             self._failed.set()
 
     def _take(self) -> None:
+        step = Step((), 0, Commit(None))
         for batch in self._source:
             step = self._windower.add(batch)
             self._hand_on(step, len(batch), batch.rejected if batch.rejected.num_rows else None)
             if self._failed.is_set():
                 return
-        self._hand_on(self._windower.finish(), 0, None, last=True)
+        if isinstance(self._source, Continued) and self._source.unfinished:
+            last = Step((), 0, step.commit)
+        else:
+            last = self._windower.finish()
+        self._hand_on(last, 0, None, last=True)
         self._read.put(None)
 
     def _hand_on(self, step: Step, flows: int, rejected: pa.Table | None, last: bool = False) -> None:
@@ -177,7 +194,8 @@ class EmbeddedRun:
             for window in taken.step.closed:
                 memory = self._memories.get(window.site) or memory_of(self._model, window.site)
                 scored, self._memories[window.site] = score_window(window, memory, self._model)
-                self.counts.bucket = max(self.counts.bucket, self._memories[window.site].drift.level)
+                self.counts.levels[window.site] = level = self._memories[window.site].drift.level
+                self.counts.bucket = max(self.counts.bucket, level)
                 windows.append(self._book.take(scored, partial(explain_flows, scored, self._model)))
                 flows += len(window)
             late = self._flush.seconds is not None and time.monotonic() - flushed >= self._flush.seconds
@@ -188,10 +206,11 @@ class EmbeddedRun:
         self._scored.put(None)
 
     def _commit(self, commit: Commit) -> Commit:
-        """Add the memories as they are now; a copy, since scoring goes on with its own."""
+        """Add the memories and the book of alerts as they are now; copies, since scoring goes on with its own."""
         if not self._source.resumes:
             return commit
-        return replace(commit, memories={site: memory.parts() for site, memory in self._memories.items()})
+        memories = {site: memory.parts() for site, memory in self._memories.items()}
+        return replace(commit, memories=memories, book=self._book.state.parts())
 
     def _write(self) -> None:
         for done in self._scored:
@@ -215,10 +234,8 @@ class EmbeddedRun:
         if done.taken.rejected is not None:
             count_reasons(done.taken.rejected, counts.rejected)
         for scored, alerts in done.windows:
-            counts.windows += 1
-            counts.scored += len(scored)
             counts.alerts += sum(alert.update == 0 for alert in alerts)
-            counts.latency_s.append(time.monotonic() - done.taken.at)
+            counts.wrote(scored, time.monotonic() - done.taken.at)
 
     def _flush_and_commit(self, commit: Commit) -> None:
         for sink in self._sinks:
@@ -226,10 +243,8 @@ class EmbeddedRun:
         self._source.commit(commit)
 
 
-def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
-    """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
-    use_threads(settings.threads)
-    live = is_live(settings.source)
+def open_model(settings: RunSettings) -> Model:
+    """Load the models of a run; says in the log where their p-values are not what they seem."""
     model = load_models(settings.model, settings.device, settings.combine, settings.habits == "frozen")
     for folder in map(model_folder, settings.model):
         for difference in settings.windows.unlike(read_manifest(folder).windows):
@@ -242,6 +257,15 @@ def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) ->
             fewest,
             ENOUGH,
         )
+    return model
+
+
+def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
+    """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
+    use_threads(settings.threads)
+    if settings.delivery != "at_least_once":
+        raise ConfigError("config: `delivery` = exactly_once is from Kafka to Kafka only; give a source kafka://…")
+    live, model = is_live(settings.source), open_model(settings)
     flush = FlushSettings(settings.flush_flows, settings.flush_s if live else None)
     with ExitStack() as ends:
         again = replays(settings.source)

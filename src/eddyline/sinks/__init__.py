@@ -12,16 +12,17 @@ if TYPE_CHECKING:  # the contracts import torch, which nothing that only writes 
 
 SINKS: Final = {
     "file": "eddyline.sinks.files:open_files",
+    "kafka": "eddyline.sinks.kafka:open_kafka_sink",
     "stdout": "eddyline.sinks.stdout:open_stdout",
 }
-_SHAPES: Final = {"file": "file://FOLDER", "stdout": "stdout:"}
+_SHAPES: Final = {"file": "file://FOLDER", "kafka": "kafka://BROKER:PORT/TOPIC", "stdout": "stdout:"}
 
 
 def open_sink(url: str, *, live: bool = False, replays: bool = True) -> Sink:
     """Open the sink that `url` names; raises ConfigError for what cannot work, before anything is read.
 
     Args:
-        url: `file://FOLDER` (relative or absolute) or `stdout:`.
+        url: `file://FOLDER` (relative or absolute), `kafka://BROKER:PORT/TOPIC` or `stdout:`.
         live: whether the source has no end of its own, so that a reader should not wait for more flows.
         replays: whether windows that an earlier run wrote come again, whole, and are to be replaced.
     """

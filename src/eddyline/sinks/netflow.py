@@ -1,7 +1,6 @@
-"""netflow://: a flow table as NetFlow v9 or v5 datagrams on UDP, for simulated and replayed traffic.
+"""netflow://: a flow table as NetFlow v9, IPFIX or v5 datagrams on UDP, for simulated and replayed traffic.
 
-Labels never travel. Times travel as device uptime (fields 21 and 22) against a header whose clock is the flows' own, so
-a simulated time arrives as it is, to the millisecond.
+Labels never travel. Headers have the clock of the flows, so a simulated time arrives as it is, to the millisecond.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eddyline.errors import ConfigError, SinkError
-from eddyline.sinks.netflow_wire import encode_v5, encode_v9, exportable
+from eddyline.sinks.netflow_wire import encode_ipfix, encode_v5, encode_v9, exportable
 
 PACKETS_PER_SECOND: Final = 10_000
 _BURST: Final = 32  # datagrams between two looks at the clock: a third of Linux's default receive buffer
@@ -37,10 +36,10 @@ class NetflowExporter:
     Args:
         host: address or name of the collector.
         port: its UDP port.
-        version: 9, or 5 (IPv4 and one direction only).
+        version: 9, 10 (IPFIX), or 5 (IPv4 and one direction only).
         clock: microseconds since 1970, for the spacing only; times of flows and headers are the flows' own.
         packets_per_second: at most so many datagrams.
-        source_id: observation domain (v9) or engine (v5, 16 bits).
+        source_id: observation domain (v9, IPFIX) or engine (v5, 16 bits).
 
     Raises:
         ConfigError: an unknown version, a rate below 1 or a host that cannot be resolved.
@@ -55,10 +54,10 @@ class NetflowExporter:
         packets_per_second: float = PACKETS_PER_SECOND,
         source_id: int = 0,
     ) -> None:
-        if version not in (5, 9) or packets_per_second < 1:
+        if version not in (5, 9, 10) or packets_per_second < 1:
             raise ConfigError(
                 f"netflow exporter: version={version}, packets_per_second={packets_per_second:g}; "
-                "give version 5 or 9 and a rate of at least 1"
+                "give version 5, 9 or 10 (IPFIX) and a rate of at least 1"
             )
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
@@ -69,7 +68,7 @@ class NetflowExporter:
         self._version, self._clock, self._source_id = version, clock, source_id
         self._gap_us = 1_000_000 / packets_per_second
         self._due_us = 0.0
-        self._sequence = 0
+        self._sequence = self._sent = 0
         self._boot_us: int | None = None
         self.counters: Counter[str] = Counter()
 
@@ -84,8 +83,7 @@ class NetflowExporter:
             return 0
         if self._boot_us is None:  # a day before the first flow: no uptime of the coming weeks is negative or wraps
             self._boot_us = pc.min(flows["ts_start"]).value // 1_000_000 * 1_000_000 - _DAY_US
-        encode = encode_v9 if self._version == 9 else encode_v5
-        datagrams = encode(flows, self._sequence, self._boot_us, self._source_id)
+        datagrams = self._encode(flows, self._boot_us)
         for sent, datagram in enumerate(datagrams):
             try:
                 self._socket.sendto(datagram, self._address)
@@ -95,9 +93,16 @@ class NetflowExporter:
                     f"{self._address[0]}:{self._address[1]} not sent: {error.strerror}"
                 ) from error
             self._pace()
+        self._sent += len(datagrams)
         self._sequence = (self._sequence + (len(datagrams) if self._version == 9 else flows.num_rows)) & 0xFFFFFFFF
         self.counters.update(datagrams=len(datagrams), flows=flows.num_rows)
         return int(flows.num_rows)
+
+    def _encode(self, flows: pa.Table, boot_us: int) -> list[bytes]:
+        if self._version == 10:
+            return encode_ipfix(flows, self._sequence, self._sent, self._source_id)
+        encode = encode_v9 if self._version == 9 else encode_v5
+        return encode(flows, self._sequence, boot_us, self._source_id)
 
     def close(self) -> None:
         """Release the socket; twice is once."""
@@ -122,7 +127,9 @@ def open_exporter(url: str) -> NetflowExporter:
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         numbers: dict[str, Any] = {name: int(text) for name, text in options.items()}
     except ValueError as error:
-        raise ConfigError(f"netflow exporter: {url!r}: {error}; write netflow://HOST:PORT?version=9") from error
+        raise ConfigError(
+            f"netflow exporter: {url!r}: {error}; write netflow://HOST:PORT?version=9, 10 or 5"
+        ) from error
     unknown = set(options) - {"version", "packets_per_second", "source_id"}
     if parts.scheme != "netflow" or not parts.hostname or parts.path not in ("", "/") or unknown:
         raise ConfigError(

@@ -11,9 +11,12 @@ from eddyline.errors import ConfigError
 
 SOURCES: Final = {
     "file": "eddyline.sources.files:open_file",
+    "kafka": "eddyline.sources.kafka:open_kafka",
     "netflow": "eddyline.sources.netflow:open_netflow",
+    "netflow+tcp": "eddyline.sources.netflow_tcp:open_netflow_tcp",
     "simulate": "eddyline.sources.simulate:open_simulate",
 }
+_NETWORK: Final = ("netflow://", "netflow+tcp://", "kafka://")
 
 
 def open_source(url: str) -> Source:
@@ -29,11 +32,11 @@ def open_source(url: str) -> Source:
 
 
 def replays(url: str) -> bool:
-    """Say whether a new run gets the same flows again: what came over UDP never comes twice."""
-    return not url.startswith("netflow://")
+    """Say whether a new run gets the same flows again: what came from the network never comes twice."""
+    return not url.startswith(_NETWORK)
 
 
 def is_live(url: str) -> bool:
     """Say whether the source has a clock of its own, so that results should not wait for more flows."""
     speed = parse_qs(url.partition("?")[2]).get("speed", ["0"])[0]
-    return url.startswith("netflow://") or (url.startswith("simulate://") and speed.strip("0.") != "")
+    return url.startswith(_NETWORK) or (url.startswith("simulate://") and speed.strip("0.") != "")

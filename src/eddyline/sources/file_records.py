@@ -1,4 +1,4 @@
-"""One file to pieces of raw columns: Parquet, CSV or JSON lines, told apart by the first bytes, not by name."""
+"""One file to pieces of raw columns: Parquet, CSV, JSON lines or Zeek's own text, told apart by their first bytes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eddyline.errors import SourceError
+from eddyline.sources.file_json import json_piece, json_record
 from eddyline.sources.file_text import (
     BLOCK_BYTES,
     BOM,
@@ -21,11 +22,10 @@ from eddyline.sources.file_text import (
     Piece,
     Wanted,
     csv_pieces,
-    json_piece,
-    json_record,
     read_blocks,
     rejected_whole,
 )
+from eddyline.sources.file_zeek import MARK, ZeekHeader, zeek_pieces
 
 PARQUET_ROWS: Final = 1 << 18  # at a time
 _HEAD_BYTES: Final = 1 << 16
@@ -38,7 +38,7 @@ class Head:
 
     Args:
         path: the file.
-        kind: "parquet", "csv", "json", or "empty".
+        kind: "parquet", "csv", "json", "zeek" (values under lines of #), or "empty".
         names: its columns, lower case and stripped; of a text file without header line, the first record.
         delimiter: between the fields of a CSV file.
         fault: why nothing of it can be read, else "".
@@ -81,6 +81,8 @@ def read_pieces(head: Head, wanted: Wanted) -> Iterator[Piece]:
         elif head.kind == "json":
             for block, fault in read_blocks(head.path, BLOCK_BYTES):
                 yield rejected_whole(fault, block) if fault else json_piece(block, wanted)
+        elif head.kind == "zeek":
+            yield from zeek_pieces(head.path, wanted, head.names)
         elif head.kind == "csv":
             yield from csv_pieces(head.path, wanted, head.names, head.delimiter)
     except OSError as error:
@@ -144,6 +146,9 @@ def _text_head(path: Path) -> Head:
     if lines[0].lstrip().startswith((b"{", b"[")):
         records = [record for record in map(json_record, lines) if record is not None]
         return Head(path, "json", tuple({key.strip().lower(): None for record in records for key in record}))
+    if lines[0].lstrip().startswith(MARK):
+        header = ZeekHeader().after([line for line in (lines[0].lstrip(), *lines[1:]) if line.startswith(b"#")])
+        return Head(path, "zeek", header.names, header.delimiter)
     first = lines[0].decode(errors="replace")
     delimiter = max(_DELIMITERS, key=first.count)
     names = next(csv.reader([first], delimiter=delimiter))

@@ -1,4 +1,4 @@
-"""Text files to raw columns, a block of whole lines at a time: CSV and JSON lines, plain or gzip.
+"""Text files to raw columns, a block of whole lines at a time, plain or gzip; and CSV (JSON lines: `file_json`).
 
 One record is one line; blank lines are not records. Quotes follow RFC 4180 but for line breaks inside them, so an
 unclosed quote costs one line. The fast path takes a block as a whole; a block with anything odd in it is looked at
@@ -7,7 +7,6 @@ line by line, with the same result: what is accepted does not depend on the neig
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -21,7 +20,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
-import pyarrow.json as arrow_json
 from numpy.typing import NDArray
 
 from eddyline.errors import SourceError
@@ -78,7 +76,7 @@ def rejected_whole(reason: str, raw: bytes, total: int = 1) -> Piece:
 
 def csv_pieces(path: Path, wanted: Wanted, names: tuple[str, ...], delimiter: str) -> Iterator[Piece]:
     """The records of a CSV file; its first line is the header `names`, unless `wanted.header` stands in for one."""
-    sound = _sound_line(delimiter.encode())
+    sound = sound_line(delimiter.encode())
     first = True
     for block, fault in read_blocks(path, BLOCK_BYTES):
         if first:
@@ -88,12 +86,13 @@ def csv_pieces(path: Path, wanted: Wanted, names: tuple[str, ...], delimiter: st
         if fault:
             yield rejected_whole(fault, block)
         elif block:
-            yield _csv_piece(block, wanted, wanted.header or names, delimiter, sound)
+            yield csv_piece(block, wanted, wanted.header or names, delimiter, sound)
 
 
-def _csv_piece(block: bytes, wanted: Wanted, names: tuple[str, ...], delimiter: str, sound: re.Pattern[bytes]) -> Piece:
-    sifted = _Lines(block)
-    if _is_odd(block) or (b'"' in block and not sifted.all_match(sound)):
+def csv_piece(block: bytes, wanted: Wanted, names: tuple[str, ...], delimiter: str, sound: re.Pattern[bytes]) -> Piece:
+    """The records of whole lines without a header."""
+    sifted = Lines(block)
+    if is_odd(block) or (b'"' in block and not sifted.all_match(sound)):
         sifted.sift(lambda line: "" if sound.fullmatch(line) else "misplaced quote")
     misfits: list[int] = []
     total = len(sifted.rows)
@@ -118,65 +117,14 @@ def _parsed_csv(block: bytes, wanted: Wanted, names: tuple[str, ...], delimiter:
         return pa.table({name: pa.array([], pa.utf8()) for name in columns})
     types = {name: TEXT if name in wanted.text else pa.utf8() for name in columns}
     return arrow_csv.read_csv(
-        pa.py_buffer(block),
-        arrow_csv.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=list(names)),
+        pa.py_buffer(BOM + block if block.startswith(BOM) else block),  # Arrow drops one wherever a block begins
+        arrow_csv.ReadOptions(use_threads=False, block_size=len(block) + 1 + len(BOM), column_names=list(names)),
         arrow_csv.ParseOptions(delimiter=delimiter, invalid_row_handler=misfit),
         arrow_csv.ConvertOptions(column_types=types, include_columns=columns),
     )
 
 
-def json_piece(block: bytes, wanted: Wanted) -> Piece:
-    """One object a line. Values of the fast path have the types that Arrow finds, else all are text."""
-    lines = _Lines(block)
-    if not _is_odd(block) and _is_one_object_a_line(block, len(lines.rows)):
-        table = _parsed_json(block, wanted)
-        if table is not None and table.num_rows == len(lines.rows):
-            return Piece(table, lines.rows, lines.total, lines.line)
-    lines.sift(lambda line: "" if json_record(line) is not None else "no JSON object")
-    records = [json_record(line) or {} for line in lines.clean.splitlines()]
-    names = wanted.among(dict.fromkeys(name for record in records for name in record))
-    table = pa.table({name: pa.array([record.get(name) for record in records], pa.utf8()) for name in names})
-    return Piece(table, lines.rows, lines.total, lines.line, lines.rejected)
-
-
-def json_record(line: bytes) -> dict[str, str | None] | None:
-    """The object in `line` with lower-case names and its values as text; None if there is none."""
-    try:
-        record = json.loads(line)
-        if not isinstance(record, dict):
-            return None
-        texts = {name.strip().lower(): _json_text(value) for name, value in record.items()}
-        "".join(text or "" for text in texts.values()).encode()  # lone surrogates are no text
-    except (ValueError, RecursionError):
-        return None
-    return texts
-
-
-def _json_text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value)
-
-
-def _parsed_json(block: bytes, wanted: Wanted) -> pa.Table | None:
-    try:
-        table = arrow_json.read_json(
-            pa.py_buffer(block), arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1)
-        )
-    except pa.ArrowInvalid:
-        return None
-    names = [name.strip().lower() for name in table.column_names]
-    chosen = {name: at for at, name in enumerate(names) if wanted.names is None or name in wanted.names}
-    if len(set(names)) < len(names) or any(pa.types.is_nested(table.field(at).type) for at in chosen.values()):
-        return None
-    return pa.table({name: table.column(at) for name, at in chosen.items()})
-
-
-def _is_one_object_a_line(block: bytes, lines: int) -> bool:
-    """Every line begins with { and ends with }: then as many objects as lines means one in each."""
-    ends = block.count(b"}\n") + block.count(b"}\r\n") + block.endswith((b"}", b"}\r"))
-    return block.startswith(b"{") and block.count(b"\n{") + 1 == lines == ends
-
-
-def _is_odd(block: bytes) -> bool:
+def is_odd(block: bytes) -> bool:
     """Blank lines, carriage returns of their own, or bytes that are no text."""
     if block.startswith((b"\n", b"\r")) or b"\n\n" in block or not _is_text(block):
         return True
@@ -190,14 +138,14 @@ def _is_text(some: bytes) -> bool:
         return False
 
 
-def _sound_line(delimiter: bytes) -> re.Pattern[bytes]:
+def sound_line(delimiter: bytes) -> re.Pattern[bytes]:
     """Lines in which quotes enclose whole fields, and those inside are doubled."""
     mark = re.escape(delimiter)
     one = rb'(?:"(?:[^"]|"")*"|[^"' + mark + rb"]*)"
     return re.compile(one + rb"(?:" + mark + one + rb")*")
 
 
-class _Lines:
+class Lines:
     """The records of a block: the block itself as long as nothing is odd, else what `sift` leaves of it."""
 
     def __init__(self, block: bytes) -> None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +31,7 @@ from eddyline.sources.file_text import Piece, Wanted
 from eddyline.windows import Commit
 
 BATCH_FLOWS: Final = 65_536
-_OPTIONS: Final = ("dialect", "order", "batch", "site")
+_OPTIONS: Final = ("dialect", "order", "batch", "site", "zone")
 _TEXT_FILES: Final = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".binetflow")
 
 
@@ -51,15 +53,19 @@ class FileSource:
             whole set is held in memory and all rejected records come first. Otherwise in file order, in flat memory.
         batch: flows per batch at most.
         site: the column that names the site of each flow; None puts all into "default".
+        zone: IANA name of the time zone of times in text without one.
     """
 
     resumes = False
 
-    def __init__(self, layouts: Sequence[Layout], by_time: bool, batch: int, site: str | None) -> None:
+    def __init__(
+        self, layouts: Sequence[Layout], by_time: bool, batch: int, site: str | None, zone: str = "UTC"
+    ) -> None:
         self._layouts = tuple(layouts)
         self._by_time = by_time
         self._batch = batch
-        self._site = site
+        self._site, self._zone = site, zone
+        self.counters: Counter[str] = Counter()  # other_records: of another kind, such as alerts between flows
         self._closed = threading.Event()
         self.committed: Commit | None = None
 
@@ -95,8 +101,10 @@ class FileSource:
         """The flows of a piece and its rejected records; its first record is row `first` of the set."""
         if layout.dialect is None or not len(piece.rows):
             return empty_flows(), _rejected(piece.rejected, layout.head.path.name, first)
-        read = read_flows(layout.dialect, piece.table, self._site)
-        bad = piece.rows[~read.good].tolist()
+        read = read_flows(layout.dialect, piece.table, self._site, self._zone)
+        if read.other.any():
+            self.counters["other_records"] += int(read.other.sum())
+        bad = piece.rows[~(read.good | read.other)].tolist()
         unread = [(row, reason, piece.lines(row)) for row, reason in zip(bad, read.reasons, strict=True)]
         at = read.flows.schema.get_field_index(SOURCE_ROW.name)
         flows = read.flows.set_column(at, SOURCE_ROW, pa.array(piece.rows[read.good] + first))
@@ -140,7 +148,7 @@ def _sharing_hosts(table: pa.Table) -> pa.Table:
 
 
 def open_file(url: str) -> FileSource:
-    """The source of `file://PATH?dialect=NAME&order=time|source&batch=N&site=COLUMN`, or of a plain existing path.
+    """The source of `file://PATH?dialect=NAME&order=time|source&batch=N&site=COLUMN&zone=NAME`, or of an existing path.
 
     PATH may be relative, a folder (its Parquet files at any depth, or if there are none its CSV and JSON files; hidden
     ones left out) or a pattern with * or [..]; several files are read in the order of their paths.
@@ -149,7 +157,7 @@ def open_file(url: str) -> FileSource:
     the file, our own columns being the dialect "eddyline".
     order: "time" (default) sorts all flows by `ts_end` in memory, "source" streams them as they stand.
     batch: flows per batch. site: the column whose text is the site of a flow, as `capture` in Westermo's viewpoints;
-    without it all are "default".
+    without it all are "default". zone: the time zone of times in text that do not name theirs, as Europe/Berlin; UTC.
 
     Raises:
         ConfigError: no such file, an unknown dialect or option, required columns that are missing.
@@ -163,8 +171,19 @@ def open_file(url: str) -> FileSource:
     if not (batch.isascii() and batch.isdigit() and int(batch) > 0):
         raise ConfigError(f"file source: batch={batch} in `{url}`; give a number of flows from 1")
     site = options["site"].strip().lower() if "site" in options else None
+    zone = _zone(options.get("zone", "UTC"))
     heads = [head for head in map(inspect_file, _files(path)) if head.kind != "empty"]
-    return FileSource([_layout(head, dialect, site) for head in heads], order == "time", int(batch), site)
+    return FileSource([_layout(head, dialect, site) for head in heads], order == "time", int(batch), site, zone)
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"file source: zone={name}: no such time zone; give an IANA name, as Europe/Berlin"
+        ) from error
+    return name
 
 
 def _split(url: str) -> tuple[str, dict[str, str]]:

@@ -1,25 +1,22 @@
-"""netflow://: NetFlow v5 and v9 from a UDP socket. Nothing can be read twice: what is lost before a commit is lost."""
+"""netflow://: NetFlow v5, v9 and IPFIX from a UDP socket. What is lost before a commit is lost: UDP comes once."""
 
 from __future__ import annotations
 
 import select
 import socket
-import threading
+import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
-from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
-
-import pyarrow as pa
 
 from eddyline.errors import ConfigError
-from eddyline.flows import REJECTED_SCHEMA, FlowBatch
-from eddyline.sources.netflow_table import dated_by, flows_of
-from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, decode_v5
-from eddyline.sources.netflow_v9 import V9Decoder
+from eddyline.flows import FlowBatch
+from eddyline.sources.netflow_address import bound, chosen, number, parsed, plain
+from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow_heap import keep_freed_memory
+from eddyline.sources.netflow_memory import TemplateFile
+from eddyline.sources.netflow_stop import Stop
 from eddyline.windows import Commit
 
 DEFAULT_PORT: Final = 2055
@@ -29,66 +26,14 @@ GATHER_DATAGRAMS: Final = 8192  # and at most this long
 IDLE_S: Final = 1.0
 _LARGEST: Final = 65_535  # bytes of a UDP datagram
 _SO_RCVBUFFORCE: Final = 33  # Linux: beyond net.core.rmem_max, for processes that may administrate the network
-_OPTIONS: Final = ("recv_buffer", "out_counters", "times")
+_SO_MEMINFO: Final = 55  # Linux 4.12: nine numbers about a socket's memory
+_DROPS: Final = 8  # the place of datagrams that the kernel dropped because the buffer was full
+_OPTIONS: Final = ("recv_buffer", "out_counters", "times", "templates", "share")
 
 
 def wall_clock() -> int:
     """Microseconds since 1970, UTC."""
     return time.time_ns() // 1000
-
-
-class Decoder:
-    """Datagrams of any NetFlow version to one FlowBatch, in arrival order; keeps templates, sequences and counters.
-
-    Never raises, whatever the bytes: what cannot be read is in `FlowBatch.rejected`, with its reason.
-
-    Args:
-        reverse: v9 fields 23 and 24 are the other direction of a flow; False ignores them.
-        checked: flows dated over a minute after they were received are moved back to then; False believes them.
-    """
-
-    def __init__(self, reverse: bool = True, checked: bool = False) -> None:
-        self._checked = checked
-        self._v9 = V9Decoder(reverse)
-        self._sequences = Sequences()
-        self.counters: Counter[str] = Counter()
-
-    def decode(self, datagrams: list[tuple[str, bytes]], now_us: int | None = None, last: bool = False) -> FlowBatch:
-        """Read `datagrams` (exporter's address, bytes); `last` also rejects what still waits for its template."""
-        decoded = Decoded()
-        old: list[Datagram] = []
-        new: list[Datagram] = []
-        for arrival, (origin, raw) in enumerate(datagrams):
-            version = raw[:2]
-            if version == b"\0\5":
-                old.append((arrival, origin, raw))
-            elif version == b"\0\x09":
-                new.append((arrival, origin, raw))
-            else:
-                named = "IPFIX is not read yet" if version == b"\0\x0a" else "not NetFlow v5 or v9"
-                decoded.reject(arrival, origin, raw, named)
-        decode_v5(old, decoded, self._sequences)
-        self._v9.decode(new, decoded)
-        if last:
-            self._v9.give_up(decoded)
-        return self._batch(decoded, len(datagrams), now_us)
-
-    def _batch(self, decoded: Decoded, datagrams: int, now_us: int | None) -> FlowBatch:
-        table = flows_of(decoded)
-        if self._checked and now_us is not None:
-            table, ahead = dated_by(table, now_us)
-            decoded.counts.update({"clocks_ahead": ahead} if ahead else {})
-        found = {"datagrams": datagrams, "flows": table.num_rows, "rejected": len(decoded.rejected)}
-        self.counters.update(decoded.counts)
-        self.counters.update(found)
-        rejected = sorted(decoded.rejected, key=lambda found: found.arrival)
-        columns = {
-            "reason": [found.reason for found in rejected],
-            "origin": [found.origin for found in rejected],
-            "source_row": [None] * len(rejected),
-            "raw": [found.raw for found in rejected],
-        }
-        return FlowBatch(table, rejected=pa.table(columns, schema=REJECTED_SCHEMA), now_us=now_us)
 
 
 class NetflowSource:
@@ -107,9 +52,12 @@ class NetflowSource:
         times: "checked", or "exporter" to believe flows that are dated after their receipt (a replayed or simulated
             network).
         clock: microseconds since 1970.
+        templates: file that keeps templates and options across a restart; for this process alone.
+        share: let other processes listen on the same port. The kernel deals datagrams out by the exporter's address
+            and port, so an exporter stays with one process, as its templates must.
 
     Raises:
-        ConfigError: the address cannot be listened on.
+        ConfigError: the address cannot be listened on, or the file is not one of templates.
     """
 
     resumes = False
@@ -124,67 +72,65 @@ class NetflowSource:
         clock: Callable[[], int] = wall_clock,
         gather_s: float = GATHER_S,
         gather_datagrams: int = GATHER_DATAGRAMS,
+        templates: Path | None = None,
+        share: bool = False,
     ) -> None:
-        if out_counters not in ("reverse", "ignore"):
-            raise ConfigError(f"netflow source: out_counters={out_counters!r}, expected `reverse` or `ignore`")
-        if times not in ("checked", "exporter"):
-            raise ConfigError(f"netflow source: times={times!r}, expected `checked` or `exporter`")
+        chosen("out_counters", out_counters, ("reverse", "ignore"))
+        chosen("times", times, ("checked", "exporter"))
         self._decoder = Decoder(out_counters == "reverse", times == "checked")
         self._clock, self._gather_s, self._gather_datagrams = clock, gather_s, gather_datagrams
-        self._socket = _listen(host, port, recv_buffer_bytes)
+        self._file = TemplateFile(templates, self._decoder.templated) if templates else None
+        self._socket = bound(host, port, socket.SOCK_DGRAM, share)
+        _enlarge(self._socket, recv_buffer_bytes)
         self.port = int(self._socket.getsockname()[1])
         self.recv_buffer_bytes = (
             self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
         )  # Linux says twice what it was asked
-        self._wake, self._woken = socket.socketpair()
-        self._lock = threading.Lock()
-        self._iterating = self._stopped = self._released = False
+        self._stop = Stop(self._socket.close)
+        keep_freed_memory()
 
     @property
     def counters(self) -> Mapping[str, int]:
         """Totals so far, by name; a name that never happened is absent.
 
-        datagrams, flows, rejected, sequence_gaps, missing_flows (v5), missing_datagrams (v9), unknown_templates (data
-        sets that had to wait), clamped_times (flows later than their export) and clocks_ahead (flows later than now).
+        datagrams, flows, rejected, sequence_gaps, missing_flows (v5 and IPFIX), missing_datagrams (v9),
+        unknown_templates (data sets that had to wait), clamped_times (flows later than their export), clocks_ahead
+        (flows later than now), kernel_drops (datagrams that came while the buffer was full, on Linux) and
+        templates_not_saved.
         """
         return self._decoder.counters
 
     def __iter__(self) -> Iterator[FlowBatch]:
         """Batches until `close`; an empty one with the clock after a second of silence."""
-        with self._lock:
-            if self._stopped or self._iterating:
-                return
-            self._iterating = True
+        if not self._stop.begin():
+            return
         try:
-            while not self._stopped:
-                yield self._decoder.decode(self._gather(), self._clock())
+            while not self._stop.stopped:
+                yield self._decoded(self._gather())
             yield from self._drain()
         finally:
-            with self._lock:
-                self._iterating, self._stopped = False, True
-            self._release()
+            self._save(now=True)
+            self._stop.end()
+
+    def listen(self) -> list[tuple[str, bytes]]:
+        """Return datagrams as they come (exporter's address, bytes), not decoded; blocks at most about a second."""
+        return self._gather()
 
     def commit(self, commit: Commit) -> None:
         """Nothing to keep: what a UDP socket gave is gone."""
 
     def close(self) -> None:
         """End the iteration, from any thread; releases the port at once where nobody iterates. Twice is once."""
-        with self._lock:
-            if not self._stopped:
-                self._stopped = True
-                self._wake.send(b"\0")
-            iterating = self._iterating
-        if not iterating:
-            self._release()
+        self._stop.stop()
 
     def _gather(self) -> list[tuple[str, bytes]]:
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
-        poll.register(self._woken, select.POLLIN)
+        poll.register(self._stop.fileno(), select.POLLIN)
         datagrams: list[tuple[str, bytes]] = []
         poll.poll(IDLE_S * 1000)
         deadline = time.monotonic() + self._gather_s
-        while not self._stopped:
+        while not self._stop.stopped:
             self._read(datagrams, self._gather_datagrams)
             left = deadline - time.monotonic()
             if not datagrams or left <= 0 or len(datagrams) >= self._gather_datagrams:
@@ -198,7 +144,7 @@ class NetflowSource:
         try:
             for _ in range(most - len(datagrams)):
                 raw, sender = receive(_LARGEST)
-                add((_plain(sender[0]), raw))
+                add((plain(sender[0]), raw))
         except BlockingIOError:
             return True
         return False
@@ -212,66 +158,48 @@ class NetflowSource:
             empty = self._read(datagrams, self._gather_datagrams)
             left -= sum(len(raw) for _, raw in datagrams)
             empty = empty or left <= 0
-            yield self._decoder.decode(datagrams, self._clock(), last=empty)
+            yield self._decoded(datagrams, last=empty)
 
-    def _release(self) -> None:
-        with self._lock:
-            if not self._released:
-                self._released = True
-                for end in (self._socket, self._wake, self._woken):
-                    end.close()
+    def _decoded(self, datagrams: list[tuple[str, bytes]], last: bool = False) -> FlowBatch:
+        batch = self._decoder.decode(datagrams, self._clock(), last)
+        drops = _kernel_drops(self._socket)
+        if drops:
+            self._decoder.counters["kernel_drops"] = drops
+        self._save(now=last)
+        return batch
+
+    def _save(self, now: bool) -> None:
+        if self._file is not None:
+            self._file.save(self._decoder.counters, now)
 
 
 def open_netflow(url: str) -> NetflowSource:
-    """The source that `netflow://HOST:PORT?recv_buffer=BYTES&out_counters=reverse|ignore&times=checked|exporter` names.
+    """The source that `netflow://HOST:PORT?OPTION=VALUE&...` names.
 
+    Options: recv_buffer (bytes), out_counters (reverse or ignore), times (checked or exporter), templates (a file),
+    share (yes or no); see `NetflowSource`.
     Without host it listens on every address, without port on 2055; IPv6 addresses stand in brackets.
 
     Raises:
         ConfigError: a URL that is malformed, an option that is unknown, or a port that cannot be listened on.
     """
-    try:
-        parts = urlsplit(url)
-        port = DEFAULT_PORT if parts.port is None else parts.port
-        options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
-    except ValueError as error:
-        raise ConfigError(f"netflow source: {url!r}: {error}; write netflow://HOST:PORT, port 1 to 65535") from error
-    if parts.scheme != "netflow" or parts.path not in ("", "/") or parts.fragment or "@" in parts.netloc:
-        raise ConfigError(f"netflow source: {url!r} is not of the form netflow://HOST:PORT?recv_buffer=BYTES")
-    for name in options:
-        if name not in _OPTIONS:
-            raise ConfigError(f"netflow source: unknown option `{name}` in {url!r}; known are {', '.join(_OPTIONS)}")
-    recv_buffer = options.get("recv_buffer", str(RECV_BUFFER_BYTES))
-    if not (recv_buffer.isascii() and recv_buffer.isdigit() and 0 < int(recv_buffer) < 1 << 30):
-        raise ConfigError(f"netflow source: recv_buffer={recv_buffer!r}; give bytes, 1 to {(1 << 30) - 1}")
+    host, port, options = parsed(url, "netflow", DEFAULT_PORT, _OPTIONS)
+    recv_buffer = number("recv_buffer", options.get("recv_buffer", str(RECV_BUFFER_BYTES)), 1, (1 << 30) - 1)
     counters, times = options.get("out_counters", "reverse"), options.get("times", "checked")
-    return NetflowSource(parts.hostname or "", port, int(recv_buffer), counters, times)
+    share = chosen("share", options.get("share", "no"), ("yes", "no")) == "yes"
+    if options.get("templates") == "":
+        raise ConfigError(f"netflow source: templates= is empty in {url!r}; give a file")
+    templates = Path(options["templates"]) if "templates" in options else None
+    return NetflowSource(host, port, recv_buffer, counters, times, templates=templates, share=share)
 
 
-def _listen(host: str, port: int, recv_buffer_bytes: int) -> socket.socket:
-    everywhere = "::" if socket.has_dualstack_ipv6() else "0.0.0.0"  # noqa: S104  # a collector listens to its network
-    where = f"{host or everywhere}:{port}"
+def _kernel_drops(listening: socket.socket) -> int:
+    """Datagrams that the kernel has dropped since the socket was opened; 0 where it does not say."""
     try:
-        found = socket.getaddrinfo(host or everywhere, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listening = socket.socket(family, socket.SOCK_DGRAM)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigError(
-            f"netflow source: cannot resolve {where}: {error}; give an address of this machine"
-        ) from error
-    try:
-        if family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listening.bind(address)
-        _enlarge(listening, recv_buffer_bytes)
-        listening.setblocking(False)
-    except OSError as error:
-        listening.close()
-        raise ConfigError(
-            f"netflow source: cannot listen on {where}: {error.strerror}; "
-            "stop what listens there or choose another address and port"
-        ) from error
-    return listening
+        found = listening.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 4 * (_DROPS + 1))
+    except OSError:
+        return 0  # not Linux
+    return struct.unpack_from("I", found, 4 * _DROPS)[0] if len(found) == 4 * (_DROPS + 1) else 0
 
 
 def _enlarge(listening: socket.socket, recv_buffer_bytes: int) -> None:
@@ -280,10 +208,3 @@ def _enlarge(listening: socket.socket, recv_buffer_bytes: int) -> None:
         listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, recv_buffer_bytes)
     except OSError:
         return  # not Linux, or not allowed to: what was granted can be read back
-
-
-@lru_cache(maxsize=65_536)
-def _plain(address: str) -> str:
-    """An exporter's address as canonical text: IPv4 as such also on an IPv6 socket, no interface name."""
-    parsed = ip_address(address.split("%")[0])
-    return str(getattr(parsed, "ipv4_mapped", None) or parsed)

@@ -14,7 +14,9 @@ from eddyline.flows import TIME, empty_flows, flow_table
 from eddyline.sources.netflow_layouts import mapped
 from eddyline.sources.netflow_v5 import Array, Decoded, Records
 
-_COPIED = ("duration_us", "tcp_flags", "bytes", "packets", "rev_bytes", "rev_packets", "tos", "sampling_rate")
+_COPIED = (
+    "duration_us", "tcp_flags", "rev_tcp_flags", "bytes", "packets", "rev_bytes", "rev_packets", "tos", "sampling_rate"
+)  # fmt: skip
 _ICMP = (1, 58)
 AHEAD_US = 60_000_000  # a flow cannot have ended after it was received; clocks without NTP drift by seconds
 _MAPPED = b"\0" * 10 + b"\xff\xff"
@@ -66,6 +68,8 @@ def _joined(records: list[Records], name: str) -> tuple[Array | None, Array | No
     present = [name in part.columns for part in records]
     if not any(present):
         return None, None
+    if len(records) == 1:
+        return records[0].columns[name], None
     type_ = next(part.columns[name].dtype for part in records if name in part.columns)
     values = np.concatenate([part.columns.get(name, np.zeros(len(part), type_)) for part in records])
     if all(present):
@@ -74,7 +78,7 @@ def _joined(records: list[Records], name: str) -> tuple[Array | None, Array | No
 
 
 def _everywhere(records: list[Records], name: str) -> Array:
-    return np.concatenate([part.columns[name] for part in records])
+    return records[0].columns[name] if len(records) == 1 else np.concatenate([part.columns[name] for part in records])
 
 
 def _arrow(values: Array | None, null: Array | None) -> pa.Array | None:
@@ -94,10 +98,16 @@ def _ends_and_ports(records: list[Records]) -> dict[str, pa.Array | None]:
         code = folded if own is None else np.where((own == 0) if without is None else without | (own == 0), folded, own)
         columns["icmp_type"] = _arrow((code >> 8).astype(np.uint8), ~icmp)
         columns["icmp_code"] = _arrow((code & 0xFF).astype(np.uint8), ~icmp)
-        src_port, dst_port = (
-            None if port is None else np.where(icmp, np.uint16(0), port) for port in (src_port, dst_port)
-        )
+        src_port, no_src = _no_ports(src_port, no_src, icmp)
+        dst_port, no_dst = _no_ports(dst_port, no_dst, icmp)
     return columns | {"src_port": _arrow(src_port, no_src), "dst_port": _arrow(dst_port, no_dst)}
+
+
+def _no_ports(port: Array | None, missing: Array | None, icmp: Array) -> tuple[Array, Array | None]:
+    """Port 0 for ICMP, also where its template has no ports: null says that nobody knows."""
+    if port is None:
+        return np.zeros(len(icmp), np.uint16), ~icmp
+    return np.where(icmp, np.uint16(0), port), None if missing is None else missing & ~icmp
 
 
 def _addresses(records: list[Records]) -> tuple[pa.Array, pa.Array]:

@@ -7,7 +7,7 @@ Format). Times are milliseconds of device uptime, which wraps after 49.7 days.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -31,7 +31,8 @@ RECORD: Final = np.dtype(
      ("pad1", "u1"), ("tcp_flags", "u1"), ("proto", "u1"), ("tos", "u1"), ("src_as", ">u2"), ("dst_as", ">u2"),
      ("src_mask", "u1"), ("dst_mask", "u1"), ("pad2", ">u2")]
 )  # fmt: skip
-_PLAIN: Final = {
+TIMES: Final = ("ts_start", "ts_end", "duration_us")
+_PLAIN: Final[dict[str, Any]] = {
     "src_addr": np.uint32, "dst_addr": np.uint32, "src_port": np.uint16, "dst_port": np.uint16, "proto": np.uint8,
     "tcp_flags": np.uint16, "tos": np.uint8, "bytes": np.uint64, "packets": np.uint64,
 }  # fmt: skip
@@ -77,18 +78,20 @@ class Decoded:
 
 
 class Stream:
-    """The export sequence of one device and domain, modulo 2^32. A restart or a late datagram is no gap."""
+    """The export sequence of one device and domain, modulo 2^32. A restart or a late datagram is no gap.
+
+    `expected` is the next number, -1 after a datagram of which nobody knows how far it moved the sequence on.
+    """
 
     __slots__ = ("expected",)
 
     def __init__(self, expected: int) -> None:
         self.expected = expected
 
-    def missing(self, sequence: int, step: int) -> int:
-        """Units (v5: flows, v9: datagrams) lost before this datagram, which itself carries `step` of them."""
+    def missing(self, sequence: int) -> int:
+        """Units (v5: flows, v9: datagrams, IPFIX: records) lost before this datagram; 0 where `expected` is below 0."""
         ahead = (sequence - self.expected) & 0xFFFFFFFF
-        self.expected = sequence + step & 0xFFFFFFFF
-        return ahead if ahead < 0x80000000 else 0
+        return ahead if self.expected >= 0 and ahead < 0x80000000 else 0
 
 
 class Sequences:
@@ -134,8 +137,7 @@ def _convert(kept: Sequence[Datagram], heads: Array, counts: Array, into: Decode
     base_us = spread(heads["secs"].astype(np.int64) * 1_000_000 + heads["nsecs"] // 1000, counts, np.int64)
     uptime = spread(heads["uptime"], counts, np.uint32)
     rows = len(view)
-    columns: dict[str, Array] = {name: np.empty(rows, type_) for name, type_ in _PLAIN.items()}
-    columns |= {name: np.empty(rows, np.int64) for name in ("ts_start", "ts_end", "duration_us")}
+    columns = columns_of(rows, _PLAIN | dict.fromkeys(TIMES, np.int64))
     for part in chunks(rows):
         for name in _PLAIN:
             columns[name][part] = view[name][part]
@@ -160,7 +162,8 @@ def _follow(kept: Sequence[Datagram], heads: Array, into: Decoded, sequences: Se
             found = known[origin, engine] = (sequences.stream(origin, engine, sequence), code)
         stream, code = found
         codes.append(code)
-        missing = stream.missing(sequence, count)
+        missing = stream.missing(sequence)
+        stream.expected = (sequence + count) & 0xFFFFFFFF
         if missing:
             into.counts["sequence_gaps"] += 1
             into.counts["missing_flows"] += missing
@@ -172,11 +175,23 @@ def chunks(rows: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, rows)) for start in range(0, rows, CHUNK))
 
 
+def columns_of(rows: int, types: Mapping[str, Any]) -> dict[str, Array]:
+    """Uninitialised columns (R,) of the given types, in one block: the kernel clears pages of many small ones anew."""
+    sizes = [-(-rows * np.dtype(type_).itemsize // 64) * 64 for type_ in types.values()]
+    block = np.empty(sum(sizes), np.uint8)
+    columns = {}
+    offset = 0
+    for (name, type_), size in zip(types.items(), sizes, strict=True):
+        columns[name] = block[offset : offset + rows * np.dtype(type_).itemsize].view(type_)
+        offset += size
+    return columns
+
+
 def spread(values: Array, counts: Array, type_: type[np.generic]) -> Array:
-    """`values` (B,) of datagrams repeated to their records: (sum of counts,)."""
+    """`values` (B,) of datagrams repeated to their records: (sum of counts,), read-only where all are the same."""
     values = values.astype(type_)
     if len(values) and (values == values[0]).all():
-        return np.full(int(counts.sum()), values[0], type_)
+        return np.broadcast_to(values[0], (int(counts.sum()),))
     return np.repeat(values, counts)
 
 

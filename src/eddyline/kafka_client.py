@@ -1,0 +1,300 @@
+"""Apache Kafka through confluent-kafka, the one file that knows it: readers, group members, writers, topics."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from eddyline.errors import ConfigError, SinkError, SourceError
+from eddyline.kafka_address import Address
+
+try:
+    from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+except ImportError as missing:
+    raise ConfigError("kafka: confluent-kafka is not installed; install eddyline[kafka]") from missing
+
+__all__ = ["Group", "Message", "Reader", "RecordsGone", "Writer", "make_topics", "partitions_of"]
+
+Headers = Sequence[tuple[str, bytes]]
+_log = logging.getLogger(__name__)
+_ASK_S: Final = 10.0  # how long a question to the broker may take before a run begins
+_OF_CONSUMERS: Final = ("session.", "heartbeat.", "fetch.", "queued.", "group.", "max.poll.", "max.partition.")
+_OF_PRODUCERS: Final = ("linger.", "batch.", "compression.", "queue.", "transaction.", "delivery.", "sticky.")
+_TRANSACTION_S: Final = 60.0  # how long a commit is tried again while brokers restart
+
+
+def _connected(
+    kind: Callable[[dict[str, Any]], Any], where: Address, step: str, own: Mapping[str, object],
+    usual: Mapping[str, object] = MappingProxyType({}),
+) -> Any:  # fmt: skip
+    """A client; the URL's options come before `usual`, and `own` before all."""
+    foreign = _OF_PRODUCERS if kind is Consumer else _OF_CONSUMERS
+    asked = {name: value for name, value in where.client.items() if not name.startswith(foreign)}
+    # With the client's own default, rebootstrap, sending offsets to a transaction never returns once all brokers were
+    # away at the same time (librdkafka 2.16.1).
+    own = {"metadata.recovery.strategy": "none", "log.connection.close": False, **usual, **asked, **own}
+    settings = {"bootstrap.servers": where.servers, **own}
+    try:
+        return kind({**settings, "logger": _log} if kind is not AdminClient else settings)
+    except (KafkaException, TypeError, ValueError) as error:
+        raise ConfigError(f"{step}: {where}: {_words(error)}; correct the options with a dot in their names") from error
+
+
+def _words(error: Exception) -> str:
+    first = error.args[0] if error.args else error
+    return str(first.str() if isinstance(first, KafkaError) else first)
+
+
+def partitions_of(where: Address, topic: str, step: str) -> int | None:
+    """How many partitions a topic has, None where there is no such topic; ConfigError where no broker answers."""
+    try:
+        found = _connected(AdminClient, where, step, {}).list_topics(topic, timeout=_ASK_S).topics[topic]
+    except KafkaException as error:
+        raise ConfigError(f"{step}: {where} does not answer: {_words(error)}; "
+                          "check the address, the listener and security.protocol") from error  # fmt: skip
+    return None if found.error is not None else len(found.partitions)
+
+
+def make_topics(where: Address, topics: Mapping[str, tuple[int, Mapping[str, str]]], step: str) -> None:
+    """Create those of `topics` (name to partitions, -1 = the broker's default, and settings) that are not there."""
+    fresh = [name for name in topics if partitions_of(where, name, step) is None]
+    admin = _connected(AdminClient, where, step, {})
+    asked = [NewTopic(name, topics[name][0], -1, config=dict(topics[name][1])) for name in fresh]
+    for name, created in (admin.create_topics(asked, request_timeout=_ASK_S) if asked else {}).items():
+        try:
+            created.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise ConfigError(f"{step}: {where}: topic `{name}` is missing and cannot be created: {_words(error)}; "
+                                  "create it or grant the right to") from error  # fmt: skip
+
+
+class RecordsGone(SourceError):
+    """What was to be read is not there any more: trying again does not help."""
+
+
+class Reader:
+    """One partition from one offset on, committed records only. Not for several threads."""
+
+    def __init__(self, where: Address, topic: str, partition: int, offset: int | None, start: str = "earliest") -> None:
+        own = {
+            "group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True,
+            "isolation.level": "read_committed", "auto.offset.reset": "error",
+        }  # fmt: skip
+        usual = {
+            "queued.max.messages.kbytes": 32_768, "fetch.wait.max.ms": 100, "fetch.message.max.bytes": 8 << 20,
+            "fetch.queue.backoff.ms": 10,
+        }  # fmt: skip
+        self._consumer = _connected(Consumer, where, "kafka source", own, usual)
+        self._name, self.at_end = f"{topic}/{partition}", False
+        self._at = TopicPartition(topic, partition)
+        low, high = self._bounds()
+        self.offset = offset if offset is not None else high if start == "latest" else low
+        if self.offset < low:
+            raise RecordsGone(f"kafka source: {self._name}: records {self.offset} to {low - 1} are gone before they "
+                              "were read; keep them longer, or give another group= to begin anew")  # fmt: skip
+        self._consumer.assign([TopicPartition(topic, partition, self.offset)])
+
+    def read(self, most: int, seconds: float) -> list[Message]:
+        """What has come after `seconds`, or `most` records if they are there before; `at_end` if nothing follows."""
+        found = self._consumer.consume(most, seconds)
+        messages = []
+        for message in found:
+            fault = message.error()
+            if fault is None:
+                messages.append(message)
+                self.offset, self.at_end = message.offset() + 1, False
+            elif fault.code() == KafkaError._PARTITION_EOF:
+                self.offset, self.at_end = max(self.offset, message.offset()), True
+            elif fault.fatal() or fault.code() == KafkaError._AUTO_OFFSET_RESET:
+                raise RecordsGone(f"kafka source: {self._name}: {fault.str()}; records may have been deleted: "
+                                  "give another group= to begin anew")  # fmt: skip
+            else:
+                _log.warning("kafka source: %s: %s; trying on", self._name, fault.str())
+        return messages
+
+    def is_idle(self) -> bool:
+        """Ask the broker whether everything has been read: False also where it does not answer."""
+        try:
+            return self.at_end and bool(self._bounds(1.0)[1] <= self.offset)
+        except SourceError:
+            return False
+
+    def end(self) -> int:
+        """The offset that the next record will have."""
+        return int(self._bounds()[1])
+
+    def close(self) -> None:
+        """Let go of the partition."""
+        self._consumer.close()
+
+    def _bounds(self, seconds: float = _ASK_S) -> tuple[int, int]:
+        try:
+            low, high = self._consumer.get_watermark_offsets(self._at, timeout=seconds)
+        except KafkaException as error:
+            raise SourceError(f"kafka source: {self._name}: {_words(error)}; check that the broker is up") from error
+        return int(low), int(high)
+
+
+Partitions = Callable[[list[int]], None]
+
+
+class Group:
+    """This replica's place among those that share a topic; says which partitions are its own, and reads nothing.
+
+    Args:
+        where, name: the topic and the group.
+        gained: partitions that are this replica's from now on.
+        leaving: those that another one will get as soon as this returns. lost: those that another one may have already.
+
+    Attributes:
+        member: the membership; lets a transaction refuse offsets of a partition that has moved on.
+    """
+
+    def __init__(self, where: Address, name: str, gained: Partitions, leaving: Partitions, lost: Partitions) -> None:
+        own = {
+            "group.id": name, "enable.auto.commit": False, "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+        }  # fmt: skip
+        usual = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000}
+        self._consumer = _connected(Consumer, where, "kafka source", own, usual)
+
+        self.member: Any = None  # the client answers this only in the thread that polls
+
+        def assigned(consumer: Any, taken: list[TopicPartition]) -> None:
+            consumer.incremental_assign(taken)
+            if taken:
+                consumer.pause(taken)
+                self.member = consumer.consumer_group_metadata()
+                gained([one.partition for one in taken])
+
+        def told(what: Partitions) -> Callable[[Any, list[TopicPartition]], None]:
+            def give(consumer: Any, taken: list[TopicPartition]) -> None:
+                what([one.partition for one in taken])
+                consumer.incremental_unassign(taken)
+
+            return give
+
+        self._consumer.subscribe([where.topic], on_assign=assigned, on_revoke=told(leaving), on_lost=told(lost))
+
+    def poll(self, seconds: float) -> None:
+        """Stay a member; the callbacks are called from here. At least every five minutes."""
+        message = self._consumer.poll(seconds)
+        self.member = self._consumer.consumer_group_metadata()
+        fault = None if message is None else message.error()
+        if fault is not None:
+            if fault.fatal():
+                raise SourceError(f"kafka source: the group has put this replica out: {fault.str()}; start it again")
+            _log.warning("kafka source: %s; trying on", fault.str())
+
+    def close(self) -> None:
+        """Leave; `leaving` is called first."""
+        self._consumer.close()
+
+
+class Writer:
+    """Sends records, all that were sent or, in a transaction, all or none. For one thread.
+
+    Args:
+        transactional_id: who writes: the next writer of that name shuts out this one, and what it had not committed
+            never happened. None: at least once, without transactions.
+    """
+
+    def __init__(self, where: Address, transactional_id: str | None = None) -> None:
+        own: dict[str, object] = {"enable.idempotence": True}
+        if transactional_id is not None:
+            own |= {"transactional.id": transactional_id}
+        usual = {"linger.ms": 20, "compression.type": "lz4", "queue.buffering.max.kbytes": 65_536}
+        self._producer = _connected(Producer, where, "kafka sink", own, usual)
+        self._where, self._transactional, self._open = where, transactional_id is not None, False
+        self._failed: list[str] = []
+        self._waiting, self._abandoned = 0, False
+        if self._transactional:
+            self._asked(self._producer.init_transactions, "cannot begin")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something waits for a commit."""
+        return self._open
+
+    def send(self, topic: str, value: bytes | None, key: bytes | None = None, headers: Headers = (),
+             partition: int = -1) -> None:  # fmt: skip
+        """Hand over one record; blocks while the buffer is full. Raises SinkError where an earlier one failed."""
+        if self._transactional and not self._open:
+            self._asked(lambda _: self._producer.begin_transaction(), "cannot begin")
+            self._open = True
+        while True:
+            self._check()
+            try:
+                self._producer.produce(topic, value, key, partition, self._delivered, headers=list(headers))
+                self._waiting += 1
+                break
+            except BufferError:
+                self._producer.poll(0.1)
+            except KafkaException as error:
+                self._give_up(f"topic `{topic}`: {_words(error)}", error)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Return when the broker has everything that was sent; raises SinkError that counts what it has not."""
+        self._producer.flush(_TRANSACTION_S)
+        self._check()
+        if self._waiting:
+            self._give_up("the broker did not answer for a minute")
+
+    def commit(self, topic: str, partition: int, offset: int, member: Any) -> None:
+        """End the transaction with the offset up to which `topic` has been read, as what `member` has read."""
+        at = [TopicPartition(topic, partition, offset)]
+        if member is not None:
+            self._asked(lambda s: self._producer.send_offsets_to_transaction(at, member, s), "offsets are not kept")
+        self._asked(self._producer.commit_transaction, "nothing since the last commit is kept")
+        self._open, self._waiting = False, 0
+
+    def abandon(self) -> None:
+        """Let nothing more be kept, from any thread: whoever uses this writer gets a SinkError soon."""
+        self._abandoned = True
+
+    def close(self) -> None:
+        """Give up an open transaction, else send what waits; twice is once."""
+        if not self._transactional:
+            return self.flush()
+        try:
+            if self._open:
+                self._open = False
+                self._producer.abort_transaction(_ASK_S)
+        except KafkaException as error:  # the next writer of that name ends it; until then it is invisible
+            _log.warning("kafka sink: %s: transaction not ended: %s", self._where, _words(error))
+
+    def _asked(self, ask: Callable[[float], object], consequence: str) -> None:
+        until = time.monotonic() + _TRANSACTION_S
+        while True:
+            try:
+                ask(_ASK_S)
+                return
+            except KafkaException as error:
+                if self._abandoned or not error.args[0].retriable() or time.monotonic() > until:
+                    self._give_up(f"{_words(error)}; {consequence}", error)
+
+    def _delivered(self, fault: KafkaError | None, message: Message) -> None:
+        self._waiting -= 1
+        if fault is not None and len(self._failed) < 10:
+            self._failed.append(f"topic `{message.topic()}`: {fault.str()}")
+
+    def _check(self) -> None:
+        if self._abandoned:
+            self._give_up("the partition is another replica's now")
+        if self._failed:
+            first = self._failed[0]
+            self._failed.clear()
+            self._give_up(first)
+
+    def _give_up(self, why: str, cause: Exception | None = None) -> None:
+        raise SinkError(
+            f"kafka sink: {self._where}: {why}; not written: up to {self._waiting:,} records since the last "
+            "commit, which come again"
+        ) from cause

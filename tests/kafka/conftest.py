@@ -1,0 +1,19 @@
+"""One broker for all tests here; they skip with the reason where none can be started."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.kafka.broker import Broker, NoBroker, free_ports
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    pytest.importorskip("confluent_kafka", reason="the extra `kafka` is not installed")
+    try:
+        started = Broker(tmp_path_factory.mktemp("kafka"), free_ports(3))
+        started.start()
+    except NoBroker as reason:
+        pytest.skip(str(reason))
+    yield started
+    started.stop()
