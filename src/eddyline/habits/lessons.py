@@ -50,8 +50,7 @@ class Batch:
     @classmethod
     def read(cls, parts: Mapping[str, NDArray[Any]], prefix: str) -> Self:
         """Read back what `parts` gave, each name after `prefix`."""
-        keys, *rest = (parts[prefix + name] for name in ("keys", "weight", "mean", "square", "more"))
-        return cls(np.atleast_2d(keys), *rest)
+        return cls(*(parts[prefix + name] for name in ("keys", "weight", "mean", "square", "more")))
 
 
 Lesson: TypeAlias = Mapping[str, Batch]  # by table
