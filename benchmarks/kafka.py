@@ -20,8 +20,8 @@ from windows import SECOND, batches
 from eddyline.dialects import load_dialect
 from eddyline.flows import FlowBatch
 from eddyline.sinks.kafka_rows import arrow_stream
-from eddyline.sources.kafka import PartitionSource, read_topic
-from eddyline.sources.kafka_records import Decoder, Record
+from eddyline.sources.kafka.records import Decoder, Record
+from eddyline.sources.kafka.source import PartitionSource, read_topic
 from eddyline.windows import Windower, WindowSettings
 
 JSON_FLOWS = 400_000

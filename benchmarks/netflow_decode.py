@@ -21,11 +21,11 @@ from typing import Any
 import netflow
 import numpy as np
 
-from eddyline.sources.netflow_decoder import Decoder
-from eddyline.sources.netflow_forms import IPFIX, V9, Form
-from eddyline.sources.netflow_heap import keep_freed_memory
-from eddyline.sources.netflow_templated import TemplatedDecoder
-from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, decode_v5
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.forms import IPFIX, V9, Form
+from eddyline.sources.netflow.heap import keep_freed_memory
+from eddyline.sources.netflow.templated import TemplatedDecoder
+from eddyline.sources.netflow.v5 import Datagram, Decoded, Sequences, decode_v5
 
 DATAGRAMS, BATCH, ROUNDS = 20_000, 4096, 7
 EXPORT_S, UPTIME = 1_700_000_000, 500_000_000

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from eddyline.errors import ConfigError, EddylineError, redact
-from eddyline.kafka_address import parse_address
+from eddyline.kafka.address import parse_address
 
 
 def test_an_address_has_brokers_a_topic_our_options_and_the_client_s() -> None:

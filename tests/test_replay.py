@@ -14,7 +14,7 @@ from eddyline.config import ReplaySettings, load
 from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
 from eddyline.replay import Pace, Replayed, replay
-from eddyline.sources.netflow import Decoder, NetflowSource
+from eddyline.sources.netflow.udp import Decoder, NetflowSource
 from tests.captures_bytes import collector, ethernet, pcap, received, udp
 from tests.sources.netflow_bytes import EXPORTS, v5, v5_record
 from tests.test_end_to_end import eddyline

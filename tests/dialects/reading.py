@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eddyline.sources.files import open_file
+from eddyline.sources.files.source import open_file
 
 
 def flows_of(url: str) -> tuple[list[dict[str, Any]], list[str], Mapping[str, int]]:

@@ -3,7 +3,7 @@
 from tests.kafka.broker import Broker
 from tests.kafka.topics import minute, new_topic, produce, stream_of  # first: skips where the extra is absent
 
-from eddyline.sources.kafka import PartitionSource, open_kafka, read_topic  # isort: skip
+from eddyline.sources.kafka.source import PartitionSource, open_kafka, read_topic  # isort: skip
 from eddyline.windows import Commit  # isort: skip
 
 STRIDE_US = 2_000_000

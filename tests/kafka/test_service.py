@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from eddyline.errors import SinkError
-from eddyline.kafka_address import parse_address
+from eddyline.kafka.address import parse_address
 from tests.kafka.broker import PASSWORD, USER, Broker
 from tests.kafka.topics import (
     as_scored,
@@ -166,7 +166,7 @@ def test_exactly_once_is_refused_where_it_cannot_be_kept(
 
 
 def test_whoever_takes_a_partition_over_shuts_out_who_had_it(broker: Broker) -> None:
-    from eddyline.kafka_client import Writer  # needs the extra, without which this file skips
+    from eddyline.kafka.client import Writer  # needs the extra, without which this file skips
 
     where, topic = parse_address(f"kafka://{broker.address}/x", "test", ()), new_topic(broker.address)
     old = Writer(where, "same-name")

@@ -6,7 +6,7 @@ import pytest
 
 from eddyline.operating.exporters import Exporters
 from eddyline.operating.findings import Finding
-from eddyline.sources.netflow import Decoder
+from eddyline.sources.netflow.udp import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, data_set, v5, v5_record, v9
 
 NOW_US = EXPORT_S * 1_000_000

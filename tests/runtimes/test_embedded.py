@@ -18,7 +18,7 @@ from eddyline.errors import SinkError, SourceError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings
 from eddyline.scoring import Memory
-from eddyline.sources.netflow import NetflowSource
+from eddyline.sources.netflow.udp import NetflowSource
 from eddyline.windows import Commit, WindowSettings
 from tests.detectors.test_conformance import gae, score, some_window
 from tests.sources.netflow_bytes import data_set, v5, v5_record, v9

@@ -17,7 +17,7 @@ from eddyline.errors import ConfigError, SinkError
 from eddyline.flows import TIME, flow_table
 from eddyline.sinks.netflow import NetflowExporter, open_exporter
 from eddyline.sinks.netflow_wire import MTU_BYTES, encode_ipfix, encode_v5, encode_v9, exportable
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
 from tests.programs import nfdump_reads
 
 START_S = 1_650_000_000

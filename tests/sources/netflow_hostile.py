@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from eddyline.sources import netflow_templated
-from eddyline.sources.netflow_decoder import Decoder
-from eddyline.sources.netflow_tcp import cut_messages
+from eddyline.sources.netflow import templated
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.tcp import cut_messages
 from tests.sources.netflow_bytes import address, data_set, ipfix, ipfix_template, template_set, v5, v5_record, v9
 
 TEMPLATES, PENDING_BYTES = 8, 4096
@@ -36,7 +36,7 @@ def check(batches: Sequence[Sequence[tuple[str, bytes]]]) -> None:
         assert held["templates"] <= 2 * TEMPLATES
         assert held["exporters"] <= 2 * TEMPLATES
         assert held["waiting_bytes"] <= 2 * PENDING_BYTES
-        assert held["waiting"] <= 2 * netflow_templated.MAX_PENDING
+        assert held["waiting"] <= 2 * templated.MAX_PENDING
         assert set(batch.rejected["raw"].to_pylist()) <= seen
         starts, ends = (batch.table[name].cast("int64").to_pylist() for name in ("ts_start", "ts_end"))
         assert all(EARLIEST_US * 2 <= start <= end <= LATEST_US for start, end in zip(starts, ends, strict=True))

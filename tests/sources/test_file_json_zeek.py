@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eddyline.sources.file_json import json_piece
-from eddyline.sources.file_text import Piece, Wanted
-from eddyline.sources.file_zeek import zeek_pieces
-from eddyline.sources.files import open_file
+from eddyline.sources.files.json import json_piece
+from eddyline.sources.files.source import open_file
+from eddyline.sources.files.text import Piece, Wanted
+from eddyline.sources.files.zeek import zeek_pieces
 
 WANTED = Wanted(frozenset(["a", "flags", "flow.start", "flow.n", "at"]), frozenset())
 WORDS = st.sampled_from(["ACK", "SYN", 'A"CK', "A\\CK", "é", "", "x y"])

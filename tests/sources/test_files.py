@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch, flow_table
-from eddyline.sources import file_text, open_source
-from eddyline.sources.files import open_file
+from eddyline.sources import open_source
+from eddyline.sources.files import text as text_files
+from eddyline.sources.files.source import open_file
 from eddyline.windows import Commit
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -190,8 +191,8 @@ def test_rows_are_exact_whatever_is_mixed(
         elif kind != "blank":
             bad[row] = record
         row += kind != "blank"
-    monkeypatch.setattr(file_text, "BLOCK_BYTES", max(block, 60))  # no line is longer than a block
-    monkeypatch.setattr(file_text, "_CHUNK_BYTES", block)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", max(block, 60))  # no line is longer than a block
+    monkeypatch.setattr(text_files, "_CHUNK_BYTES", block)
     flows, rejected = read(write(tmp_path / "x.csv", text) + "?order=source")
     assert column(flows, "source_row") == good
     assert column(flows, "src_port") == good

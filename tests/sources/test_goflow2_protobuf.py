@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eddyline.dialects import DIALECTS, load_dialect
-from eddyline.sources.goflow2_protobuf import protobuf_columns
-from eddyline.sources.kafka_records import Decoder, Record
+from eddyline.sources.kafka.protobuf import protobuf_columns
+from eddyline.sources.kafka.records import Decoder, Record
 
 # bytes = 300 (field 9: 48 ac02), proto = 6 (field 20: a001 06), src_addr = 10.0.0.1 (field 6: 32 04 0a000001)
 BY_HAND = bytes.fromhex("48ac02a0010632040a000001")

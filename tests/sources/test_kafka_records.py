@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from eddyline.dialects import load_dialect
 from eddyline.flows import BATCH_SCHEMA, REJECTED_SCHEMA, flow_table
-from eddyline.sources.arrow_claims import claimed_bytes
-from eddyline.sources.kafka_records import MOST_BAD_ROWS, MOST_BYTES, MOST_ROWS, Decoder, Record
+from eddyline.sources.kafka.claims import claimed_bytes
+from eddyline.sources.kafka.records import MOST_BAD_ROWS, MOST_BYTES, MOST_ROWS, Decoder, Record
 
 OWN = Decoder(load_dialect("eddyline"), None, "flows/3")
 NPROBE = Decoder(load_dialect("nprobe"), None, "flows/3")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eddyline.flows import PROTOCOLS, FlowBatch
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
 from tests.sources.netflow_bytes import EXPORTS, export, payloads
 
 E = "198.51.100.1"

@@ -7,7 +7,7 @@ import struct
 import pyarrow as pa
 import pytest
 
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
 from tests.sources.netflow_bytes import (
     EXPORT_S,
     REVERSE,

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
-from eddyline.sources import netflow_memory
-from eddyline.sources.netflow import NetflowSource, open_netflow
-from eddyline.sources.netflow_decoder import Decoder
-from eddyline.sources.netflow_memory import TemplateFile
+from eddyline.sources.netflow import memory
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.memory import TemplateFile
+from eddyline.sources.netflow.udp import NetflowSource, open_netflow
 from tests.sources.netflow_bytes import (
     VARIABLE,
     address,
@@ -136,7 +136,7 @@ def test_a_file_that_is_not_of_templates_is_a_wrong_configuration_with_its_remed
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netflow_memory, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(memory, "MAX_FILE_BYTES", 10)
     path = tmp_path / "templates.json"
     path.write_text(broken())
     with pytest.raises(ConfigError, match="larger than 10 bytes"):

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from eddyline.sources.netflow import NetflowSource
+from eddyline.sources.netflow.udp import NetflowSource
 from tests.programs import nfdump_reads, softflowd
 
 PCAPS = Path(__file__).parents[2] / ".." / "shared" / "data" / "pcaps"

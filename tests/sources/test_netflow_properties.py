@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eddyline.flows import TIME, flow_table
 from eddyline.sinks.netflow_wire import MTU_BYTES, encode_ipfix, encode_v5, encode_v9
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, v5, v5_record
 
 E = "198.51.100.1"

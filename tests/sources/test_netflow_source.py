@@ -14,8 +14,8 @@ import pytest
 
 from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
-from eddyline.sources.netflow import DEFAULT_PORT, NetflowSource, open_netflow
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.udp import DEFAULT_PORT, NetflowSource, open_netflow
 from eddyline.windows import Windower, WindowSettings
 from tests.programs import free_udp_port
 from tests.sources.netflow_bytes import data_set, template_set, v5, v5_record, v9
@@ -192,7 +192,7 @@ def test_a_source_that_kept_up_has_no_kernel_drops(source: NetflowSource) -> Non
 
 COUNT = """
 import sys
-from eddyline.sources.netflow import open_netflow
+from eddyline.sources.netflow.udp import open_netflow
 source = open_netflow(f"netflow://127.0.0.1:{sys.argv[1]}?share=yes")
 print("listening", flush=True)
 flows = [0]

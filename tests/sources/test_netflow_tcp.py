@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eddyline.errors import ConfigError
-from eddyline.sources import netflow_tcp, open_source
-from eddyline.sources.netflow_decoder import Decoder
-from eddyline.sources.netflow_tcp import NetflowTcpSource, cut_messages, open_netflow_tcp
+from eddyline.sources import open_source
+from eddyline.sources.netflow import tcp
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.tcp import NetflowTcpSource, cut_messages, open_netflow_tcp
 from tests.programs import softflowd
 from tests.sources.netflow_bytes import address, data_set, export, ipfix, ipfix_template
 from tests.sources.test_netflow_programs import PCAPS, exported, ours
@@ -136,7 +137,7 @@ def test_a_message_cut_by_the_end_of_its_connection_is_kept(source: NetflowTcpSo
 
 
 def test_connections_beyond_the_limit_are_refused_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netflow_tcp, "MAX_SESSIONS", 1)
+    monkeypatch.setattr(tcp, "MAX_SESSIONS", 1)
     source = NetflowTcpSource("127.0.0.1", 0)
     batches = iter(source)
     with connected(source) as first:

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, export, v5, v5_record
 
 GOLDEN = bytes.fromhex(

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from eddyline.sources import netflow_exporters, netflow_templated
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, address, data_set, export, options_set, payloads, template_set, v9
 
 E = "198.51.100.1"

@@ -27,8 +27,8 @@ from eddyline.operating.findings import Finding
 from eddyline.operating.running import running, told
 from eddyline.operating.status import Status, StatusServer
 from eddyline.sources import open_source
-from eddyline.sources.netflow import RECV_BUFFER_BYTES, NetflowSource, open_netflow, wall_clock
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.udp import RECV_BUFFER_BYTES, NetflowSource, open_netflow, wall_clock
 
 _RMEM_MAX: Final = Path("/proc/sys/net/core/rmem_max")
 _LITTLE_GIB, _NONE_GIB = 10.0, 1.0  # free disk worth a note, and too little

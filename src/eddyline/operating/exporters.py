@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from eddyline.operating.findings import Finding
-from eddyline.sources.netflow_decoder import Decoder
+from eddyline.sources.netflow.decoder import Decoder
 
 WRONG_SKEW_S: Final = 60.0  # beyond it windows of several exporters do not belong together
 _NOTED_SKEW_S: Final = 5.0

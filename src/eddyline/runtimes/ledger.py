@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from eddyline.errors import SourceError
-from eddyline.kafka_address import Address
-from eddyline.kafka_client import Reader, Writer, make_topics, partitions_of
+from eddyline.kafka.address import Address
+from eddyline.kafka.client import Reader, Writer, make_topics, partitions_of
 from eddyline.runtimes.snapshots import Remembered, from_pieces, to_pieces
 from eddyline.windows import Commit
 

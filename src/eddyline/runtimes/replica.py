@@ -22,7 +22,7 @@ from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
 from eddyline.contracts import Model, Sink
 from eddyline.errors import ConfigError, SinkError, SourceError
-from eddyline.kafka_client import Group, RecordsGone, Writer
+from eddyline.kafka.client import Group, RecordsGone, Writer
 from eddyline.metrics import Counts
 from eddyline.runtimes import use_threads
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, open_model
@@ -30,7 +30,7 @@ from eddyline.runtimes.ledger import Ledger, state_topic
 from eddyline.runtimes.snapshots import Remembered
 from eddyline.sinks import open_sink
 from eddyline.sinks.kafka import KafkaSink, Output, read_output
-from eddyline.sources.kafka import PartitionSource, Topic, read_topic
+from eddyline.sources.kafka.source import PartitionSource, Topic, read_topic
 from eddyline.windows import Commit
 
 _log = logging.getLogger(__name__)

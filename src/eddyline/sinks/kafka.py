@@ -22,8 +22,8 @@ from eddyline.alerts import Alert
 from eddyline.combine import ScoredFlows
 from eddyline.errors import ConfigError
 from eddyline.flows import SCHEMA_VERSION
-from eddyline.kafka_address import Address, parse_address
-from eddyline.kafka_client import Writer, make_topics
+from eddyline.kafka.address import Address, parse_address
+from eddyline.kafka.client import Writer, make_topics
 from eddyline.sinks.alert_views import VIEWS
 from eddyline.sinks.kafka_rows import MOST_BYTES, arrow_values, json_values
 

@@ -10,10 +10,10 @@ from eddyline.contracts import Source
 from eddyline.errors import ConfigError
 
 SOURCES: Final = {
-    "file": "eddyline.sources.files:open_file",
-    "kafka": "eddyline.sources.kafka:open_kafka",
-    "netflow": "eddyline.sources.netflow:open_netflow",
-    "netflow+tcp": "eddyline.sources.netflow_tcp:open_netflow_tcp",
+    "file": "eddyline.sources.files.source:open_file",
+    "kafka": "eddyline.sources.kafka.source:open_kafka",
+    "netflow": "eddyline.sources.netflow.udp:open_netflow",
+    "netflow+tcp": "eddyline.sources.netflow.tcp:open_netflow_tcp",
     "simulate": "eddyline.sources.simulate:open_simulate",
 }
 _NETWORK: Final = ("netflow://", "netflow+tcp://", "kafka://")

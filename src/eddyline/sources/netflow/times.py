@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from eddyline.sources.netflow_v5 import Array, from_uptime
+from eddyline.sources.netflow.v5 import Array, from_uptime
 
 BOOT: Final = 160  # systemInitTimeMilliseconds: what uptimes are counted from, in a record or in options
 _CLOCKS: Final = (

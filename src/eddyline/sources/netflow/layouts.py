@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from eddyline.sources.netflow_forms import VARIABLE, Form, Template, fields
-from eddyline.sources.netflow_times import BOOT, Places, boots_to_uptime, clock_of, integers, times
-from eddyline.sources.netflow_v5 import TIMES, Array, Records, chunks, columns_of, settle, spread
-from eddyline.sources.netflow_variable import cut
+from eddyline.sources.netflow.forms import VARIABLE, Form, Template, fields
+from eddyline.sources.netflow.times import BOOT, Places, boots_to_uptime, clock_of, integers, times
+from eddyline.sources.netflow.v5 import TIMES, Array, Records, chunks, columns_of, settle, spread
+from eddyline.sources.netflow.variable import cut
 
 _R: Final = 29305 << 16  # the reverse direction of IANA's elements (RFC 5103 section 6.1)
 _FIELDS: Final[Mapping[str, tuple[tuple[int, ...], type[np.generic]]]] = {
@@ -40,7 +40,7 @@ class Layout:
     type_: np.dtype[Any]  # of a record without its variable-length fields
     plain: tuple[str, ...]  # columns that are copied as they are
     family: int  # 4, 6, or 46 where records hold both and the unused one is zero; 0 where a flow has no two ends
-    clock: str  # see `netflow_times.clock_of`; empty where the template has no times
+    clock: str  # see `times.clock_of`; empty where the template has no times
     span_us: int  # the unit of its durations; 0 where it has none
     options: bool
     segments: tuple[int, ...]  # bytes between variable-length fields; empty where there are none

@@ -7,11 +7,11 @@ from collections import Counter
 import pyarrow as pa
 
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
-from eddyline.sources.netflow_exporters import MAX_TEMPLATES_TOTAL
-from eddyline.sources.netflow_forms import IPFIX, V9
-from eddyline.sources.netflow_table import dated_by, flows_of
-from eddyline.sources.netflow_templated import MAX_PENDING_BYTES, TemplatedDecoder
-from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, decode_v5
+from eddyline.sources.netflow.exporters import MAX_TEMPLATES_TOTAL
+from eddyline.sources.netflow.forms import IPFIX, V9
+from eddyline.sources.netflow.table import dated_by, flows_of
+from eddyline.sources.netflow.templated import MAX_PENDING_BYTES, TemplatedDecoder
+from eddyline.sources.netflow.v5 import Datagram, Decoded, Sequences, decode_v5
 
 
 class Decoder:

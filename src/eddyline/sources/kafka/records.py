@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from eddyline.dialects import Dialect, read_flows
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, empty_flows
-from eddyline.sources.arrow_claims import claimed_bytes
-from eddyline.sources.file_json import json_piece
-from eddyline.sources.file_text import Wanted
-from eddyline.sources.goflow2_protobuf import protobuf_columns
+from eddyline.sources.files.json import json_piece
+from eddyline.sources.files.text import Wanted
+from eddyline.sources.kafka.claims import claimed_bytes
+from eddyline.sources.kafka.protobuf import protobuf_columns
 
 MOST_ROWS: Final = 1_000_000  # in one record: nulls cost no bytes, so a short record could claim any number
 MOST_BYTES: Final = 512 << 20  # that one record may claim once it is decompressed

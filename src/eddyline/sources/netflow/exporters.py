@@ -12,10 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from eddyline.sources.netflow_forms import Form, Template, sane, templates
-from eddyline.sources.netflow_layouts import Layout, sampling_of
-from eddyline.sources.netflow_times import integers
-from eddyline.sources.netflow_v5 import Array
+from eddyline.sources.netflow.forms import Form, Template, sane, templates
+from eddyline.sources.netflow.layouts import Layout, sampling_of
+from eddyline.sources.netflow.times import integers
+from eddyline.sources.netflow.v5 import Array
 
 MAX_TEMPLATES: Final = 1024  # an exporter
 MAX_TEMPLATES_TOTAL: Final = 16_384  # and as many exporters

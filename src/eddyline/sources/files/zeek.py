@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from eddyline.sources.file_text import (
+from eddyline.sources.files.text import (
     BLOCK_BYTES,
     BOM,
     Piece,

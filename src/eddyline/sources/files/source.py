@@ -26,8 +26,8 @@ import pyarrow as pa
 from eddyline.dialects import DIALECTS, Dialect, infer_dialect, load_dialect, read_flows
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, SOURCE_ROW, FlowBatch, empty_flows
-from eddyline.sources.file_records import Head, inspect_file, read_pieces
-from eddyline.sources.file_text import Piece, Wanted
+from eddyline.sources.files.records import Head, inspect_file, read_pieces
+from eddyline.sources.files.text import Piece, Wanted
 from eddyline.windows import Commit
 
 BATCH_FLOWS: Final = 65_536

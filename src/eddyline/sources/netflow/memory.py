@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from eddyline.errors import ConfigError
-from eddyline.sources.netflow_exporters import MAX_SAMPLERS, Exporter, Options
-from eddyline.sources.netflow_forms import Template, sane
-from eddyline.sources.netflow_templated import TemplatedDecoder
+from eddyline.sources.netflow.exporters import MAX_SAMPLERS, Exporter, Options
+from eddyline.sources.netflow.forms import Template, sane
+from eddyline.sources.netflow.templated import TemplatedDecoder
 
 SCHEMA: Final = 1
 SAVE_EVERY_S: Final = 10.0

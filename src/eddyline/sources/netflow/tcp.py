@@ -13,11 +13,11 @@ from typing import Final
 import pyarrow as pa
 
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch, empty_flows
-from eddyline.sources.netflow import GATHER_S, IDLE_S, wall_clock
-from eddyline.sources.netflow_address import bound, chosen, parsed, plain
-from eddyline.sources.netflow_decoder import Decoder
-from eddyline.sources.netflow_heap import keep_freed_memory
-from eddyline.sources.netflow_stop import Stop
+from eddyline.sources.netflow.address import bound, chosen, parsed, plain
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.heap import keep_freed_memory
+from eddyline.sources.netflow.stop import Stop
+from eddyline.sources.netflow.udp import GATHER_S, IDLE_S, wall_clock
 from eddyline.windows import Commit
 
 DEFAULT_PORT: Final = 4739

@@ -1,4 +1,4 @@
-"""Text files to raw columns, a block of whole lines at a time, plain or gzip; and CSV (JSON lines: `file_json`).
+"""Text files to raw columns, a block of whole lines at a time, plain or gzip; and CSV (JSON lines: `json`).
 
 One record is one line; blank lines are not records. Quotes follow RFC 4180 but for line breaks inside them, so an
 unclosed quote costs one line. The fast path takes a block as a whole; a block with anything odd in it is looked at

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as arrow_json
 
-from eddyline.sources.file_text import Lines, Piece, Wanted, is_odd
+from eddyline.sources.files.text import Lines, Piece, Wanted, is_odd
 
 _EXACT: Final = 2.0**53
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eddyline.flows import TIME, empty_flows, flow_table
-from eddyline.sources.netflow_layouts import mapped
-from eddyline.sources.netflow_v5 import Array, Decoded, Records
+from eddyline.sources.netflow.layouts import mapped
+from eddyline.sources.netflow.v5 import Array, Decoded, Records
 
 _COPIED = (
     "duration_us", "tcp_flags", "rev_tcp_flags", "bytes", "packets", "rev_bytes", "rev_packets", "tos", "sampling_rate"

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eddyline.errors import SourceError
-from eddyline.sources.file_json import json_piece, json_record
-from eddyline.sources.file_text import (
+from eddyline.sources.files.json import json_piece, json_record
+from eddyline.sources.files.text import (
     BLOCK_BYTES,
     BOM,
     RAW_BYTES,
@@ -25,7 +25,7 @@ from eddyline.sources.file_text import (
     read_blocks,
     rejected_whole,
 )
-from eddyline.sources.file_zeek import MARK, ZeekHeader, zeek_pieces
+from eddyline.sources.files.zeek import MARK, ZeekHeader, zeek_pieces
 
 PARQUET_ROWS: Final = 1 << 18  # at a time
 _HEAD_BYTES: Final = 1 << 16

@@ -12,11 +12,11 @@ from typing import Final
 
 from eddyline.errors import ConfigError
 from eddyline.flows import FlowBatch
-from eddyline.sources.netflow_address import bound, chosen, number, parsed, plain
-from eddyline.sources.netflow_decoder import Decoder
-from eddyline.sources.netflow_heap import keep_freed_memory
-from eddyline.sources.netflow_memory import TemplateFile
-from eddyline.sources.netflow_stop import Stop
+from eddyline.sources.netflow.address import bound, chosen, number, parsed, plain
+from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.heap import keep_freed_memory
+from eddyline.sources.netflow.memory import TemplateFile
+from eddyline.sources.netflow.stop import Stop
 from eddyline.windows import Commit
 
 DEFAULT_PORT: Final = 2055

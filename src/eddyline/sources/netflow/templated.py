@@ -11,10 +11,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from eddyline.sources.netflow_exporters import MAX_TEMPLATES_TOTAL, Exporter, Exporters
-from eddyline.sources.netflow_forms import V9, Form, Template, frame
-from eddyline.sources.netflow_layouts import Layout, Run, compile_template, convert
-from eddyline.sources.netflow_v5 import Datagram, Decoded, Sequences, Stream
+from eddyline.sources.netflow.exporters import MAX_TEMPLATES_TOTAL, Exporter, Exporters
+from eddyline.sources.netflow.forms import V9, Form, Template, frame
+from eddyline.sources.netflow.layouts import Layout, Run, compile_template, convert
+from eddyline.sources.netflow.v5 import Datagram, Decoded, Sequences, Stream
 
 MAX_PENDING: Final = 4096  # data sets that wait for their template
 MAX_PENDING_BYTES: Final = 16 << 20

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from eddyline.errors import ConfigError, SinkError, SourceError
-from eddyline.kafka_address import Address
+from eddyline.kafka.address import Address
 
 try:
     from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 from eddyline.dialects import Dialect, load_dialect
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch, empty_flows
-from eddyline.kafka_address import Address, parse_address
-from eddyline.kafka_client import Message, Reader, partitions_of
-from eddyline.sources.kafka_records import Decoder, Record
+from eddyline.kafka.address import Address, parse_address
+from eddyline.kafka.client import Message, Reader, partitions_of
+from eddyline.sources.kafka.records import Decoder, Record
 from eddyline.windows import Commit
 
 FORMATS: Final = {"arrow": "eddyline", "json": "eddyline", "protobuf": "goflow2"}  # and their usual dialects

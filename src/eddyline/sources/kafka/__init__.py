@@ -1,0 +1,1 @@
+"""Flows from Kafka: `source` reads one partition, `records` what a record holds."""
