@@ -2,7 +2,8 @@
 
 Trained on one simulated network, calibrated on benign minutes of others (`eddyline calibrate`), judged on two later
 hours of those with all kinds of attack: hosts, addresses, traffic and attackers are new. AUC is of each kind's flows
-against the clean benign ones; "achieved" is the share of these at p <= 1e-3 by 1e-3, by flows and by pair-minutes.
+against the clean benign ones; "achieved" is the share of these at p <= 1e-3 by 1e-3, by flows and by pair-minutes. A
+second table is of attacks implanted into two benign hours, see `implants.py`.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from threading import Event
 
 import numpy as np
 import pyarrow.parquet as pq
+from implants import implanted
 from rich.console import Console
 from rich.table import Table
 
@@ -23,7 +25,6 @@ from eddyline.runtimes import load_runtime
 from eddyline.training import calibrate, train
 
 HOSTS, TRAINED_ON = 200, 7
-KEPT = "p <= 1e-3, {:.1f}x"
 
 
 def network(seed: int, traffic: int, hours: str, seconds: int, campaigns: str) -> str:
@@ -34,11 +35,12 @@ def network(seed: int, traffic: int, hours: str, seconds: int, campaigns: str) -
     )
 
 
-def scored_on(seed: int, model: Path, out: Path) -> Scored:
-    """Run the service over two hours with attacks of network `seed`."""
-    source = network(seed, seed, "07T13", 7200, "all")
+def scored_on(source: str, model: Path, habits: str, out: Path) -> Scored:
+    """Run the service over a source."""
     load_runtime("embedded")(
-        load(RunSettings, {"source": source, "model": [model], "sink": [f"file://{out}"]}), Event(), lambda counts: None
+        load(RunSettings, {"source": source, "model": [model], "sink": [f"file://{out}"], "habits": habits}),
+        Event(),
+        lambda counts: None,
     )
     return scored_flows(pq.read_table(out / "flows"), None, None)
 
@@ -62,22 +64,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", type=int, default=[11, 12])
     parser.add_argument("--minutes", nargs="+", type=int, default=[30, 60, 120, 240])
+    parser.add_argument("--habits", choices=("causal", "frozen"), default="causal")
     parser.add_argument("--detector", nargs="+", default=["habits"])
     given = parser.parse_args()
-    table = None
+    tables: dict[str, Table] = {}
     with tempfile.TemporaryDirectory() as folder:
         trained = Path(folder) / "trained"
         source = network(TRAINED_ON, 100, "05T08", 4 * 3600, "none")
         train(load(TrainSettings, {"source": source, "model": trained, "detector": given.detector}), lambda *_: None)
         for seed in given.networks:
             for minutes in given.minutes:
-                model, out = (Path(folder) / f"{kind}-{seed}-{minutes}" for kind in ("model", "out"))
+                model = Path(folder) / f"model-{seed}-{minutes}"
                 benign = network(seed, 50 + seed, "06T09", 60 * minutes, "none")
                 calibrate(load(CalibrateSettings, {"source": benign, "model": trained, "out": model}), lambda *_: None)
-                names, values = row(seed, minutes, scored_on(seed, model, out))
-                table = table or Table(*names)
-                table.add_row(*values)
-    Console(width=170).print(table)
+                file = Path(folder) / f"implants-{seed}-{minutes}.parquet"
+                implanted(network(seed, seed, "07T13", 7200, "none"), file, seed)
+                for name, judged in (
+                    ("campaigns", network(seed, seed, "07T13", 7200, "all")),
+                    ("implants", f"file://{file}"),
+                ):
+                    names, values = row(
+                        seed, minutes, scored_on(judged, model, given.habits, Path(folder) / f"{name}-{seed}-{minutes}")
+                    )
+                    tables.setdefault(name, Table(*names, title=name)).add_row(*values)
+    for table in tables.values():
+        Console(width=170).print(table)
 
 
 if __name__ == "__main__":
