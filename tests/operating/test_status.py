@@ -129,7 +129,7 @@ def test_a_running_service_tells_what_it_counts() -> None:
     assert code == 0, said
     for line in ("eddyline_flows_total 21", "eddyline_bytes_total 1200", "eddyline_windows_total 1",
                  "eddyline_flow_p_count 20", "eddyline_window_to_sink_seconds_count 1",
-                 'eddyline_rejected_records_total{reason="not NetFlow vN or vN"} 1',
+                 'eddyline_rejected_records_total{reason="not NetFlow vN or vN, nor IPFIX"} 1',
                  'eddyline_queue_size_batches{queue="read"} 4.0'):  # fmt: skip
         assert f"\n{line}\n" in text, text
     lag = re.search(r"\neddyline_lag_seconds (\S+)\n", text)

@@ -236,7 +236,7 @@ def test_two_processes_share_a_port_and_every_exporter_stays_with_one() -> None:
         ("netflow://127.0.0.1:70000", "70000"),
         ("netflow://127.0.0.1:ten", "ten"),
         ("netflow://127.0.0.1:0/path", "path"),
-        ("netflow://user@127.0.0.1:0", "user"),
+        ("netflow://user@127.0.0.1:0", "***@127.0.0.1"),
         ("udp://127.0.0.1:0", "udp"),
         ("netflow://[::1", "[::1"),
         ("netflow://no-such-host.invalid:0", "no-such-host.invalid"),
