@@ -2,12 +2,14 @@
 
 import json
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eddyline.alert_state import Alert, BookState
 from eddyline.errors import SourceError
 from eddyline.runtimes.snapshots import HEAD, MOST_BYTES, Remembered, from_pieces, to_pieces
 from eddyline.windows import Commit, SiteState
@@ -75,3 +77,12 @@ def test_what_cannot_be_read_is_refused(fault: str) -> None:
         pieces[HEAD] = b"noise"
     with pytest.raises(SourceError, match="give another group= to begin anew"):
         from_pieces(pieces, "model")
+
+
+def test_the_book_of_alerts_comes_back_under_any_model() -> None:
+    why = ("flows 9, usual 1",)
+    alert = Alert("a1", "hq", "::1", "source", "22/tcp", "burst", why, 1e-9, 5, 7, 9, ("x",), 1, 99, 2, ())
+    state = BookState({"a1": alert}, {"a1": {"x"}}, {"::1"}, Counter({("hour", 3): 1}))
+    pieces = to_pieces(Commit(9, memories={"hq": memory(3)}, book=state.parts()), "old")
+    for model in ("old", "new"):
+        assert BookState.of(from_pieces(pieces, model).commit.book) == state

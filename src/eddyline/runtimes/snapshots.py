@@ -18,6 +18,8 @@ VERSION: Final = 1
 MOST_BYTES: Final = 512 << 10  # of a piece: brokers take a mebibyte by default
 _MOST_JSON: Final = 64 << 20  # of a commit without memories, unpacked
 HEAD: Final = "commit"
+_MEMORY: Final = "memory/"
+_BOOK: Final = "book"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Remembered:
     """What a run leaves to the next one.
 
     Args:
-        commit: position, windows and, of the same model, memories.
+        commit: position, windows, the book of alerts and, of the same model, memories.
         rejected_until: the last offset whose bad records are out; a replay brings them again.
         same_model: whether it was written under the model that now runs.
     """
@@ -36,20 +38,21 @@ class Remembered:
 
 
 def to_pieces(commit: Commit, model: str, rejected_until: int = -1) -> dict[str, bytes]:
-    """Pieces by name, `HEAD` and `memory/SITE/NUMBER`; equal parts of two commits have equal pieces.
+    """Pieces by name, `HEAD`, `book/NUMBER` and `memory/SITE/NUMBER`; equal parts of two commits have equal pieces.
 
     Raises:
         SourceError: more sites than one piece can tell of.
     """
     pieces: dict[str, bytes] = {}
     counts: dict[str, int] = {}
-    for site, parts in commit.memories.items():
-        packed = save(dict(parts))
-        counts[site] = -(-len(packed) // MOST_BYTES)
-        for number in range(counts[site]):
-            pieces[f"memory/{site}/{number}"] = packed[number * MOST_BYTES : (number + 1) * MOST_BYTES]
+    arrays = {_MEMORY + site: parts for site, parts in commit.memories.items()} | {_BOOK: commit.book}
+    for name, parts in arrays.items():
+        packed = save(dict(parts)) if parts else b""
+        counts[name] = -(-len(packed) // MOST_BYTES)
+        for number in range(counts[name]):
+            pieces[f"{name}/{number}"] = packed[number * MOST_BYTES : (number + 1) * MOST_BYTES]
     head = {
-        "version": VERSION, "model": model, "position": commit.position, "seen": commit.seen, "memories": counts,
+        "version": VERSION, "model": model, "position": commit.position, "seen": commit.seen, "arrays": counts,
         "rejected_until": rejected_until,
         "sites": {site: _state_record(state) for site, state in commit.sites.items()},
     }  # fmt: skip
@@ -69,9 +72,11 @@ def from_pieces(pieces: Mapping[str, bytes], model: str) -> Remembered:
     try:
         head = _head(pieces[HEAD])
         same = head["model"] == model
-        memories = {site: _memory(pieces, site, count) for site, count in head["memories"].items()} if same else {}
+        found = {name: _arrays(pieces, name, count) for name, count in head["arrays"].items() if same or name == _BOOK}
+        book = found.pop(_BOOK)
+        memories = {name.removeprefix(_MEMORY): parts for name, parts in found.items()}
         sites = {site: _state_of(record) for site, record in head["sites"].items()}
-        return Remembered(Commit(head["position"], head["seen"], sites, memories), head["rejected_until"], same)
+        return Remembered(Commit(head["position"], head["seen"], sites, memories, book), head["rejected_until"], same)
     except (KeyError, ValueError, TypeError, zlib.error, SafetensorError) as error:
         raise SourceError(f"kafka source: what an earlier run remembered cannot be read: {error!r}; give another "
                           "group= to begin anew") from error  # fmt: skip
@@ -84,8 +89,8 @@ def _head(piece: bytes) -> dict[str, Any]:
     return head
 
 
-def _memory(pieces: Mapping[str, bytes], site: str, count: int) -> Mapping[str, Any]:
-    return load(b"".join(pieces[f"memory/{site}/{number}"] for number in range(count)))
+def _arrays(pieces: Mapping[str, bytes], name: str, count: int) -> Mapping[str, Any]:
+    return load(b"".join(pieces[f"{name}/{number}"] for number in range(count))) if count else {}
 
 
 def _state_record(state: SiteState) -> dict[str, Any]:
