@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.kafka.broker import Broker, NoBroker, free_ports
+from tests.kafka.forks import Forks
+from tests.test_end_to_end import tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +19,10 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         pytest.skip(str(reason))
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    started = Forks(tiny_model(tmp_path_factory), tmp_path_factory.mktemp("services"))
+    yield started
+    started.close()

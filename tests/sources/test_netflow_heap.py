@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-HEAP = Path(__file__).parents[2] / "src" / "eddyline" / "sources" / "netflow_heap.py"
+HEAP = Path(__file__).parents[2] / "src" / "eddyline" / "sources" / "netflow" / "heap.py"
 FAULTS = """
 import resource, runpy, sys
 import numpy as np

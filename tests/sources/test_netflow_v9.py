@@ -7,7 +7,7 @@ import struct
 import pyarrow as pa
 import pytest
 
-from eddyline.sources import netflow_exporters, netflow_templated
+from eddyline.sources.netflow import exporters, templated
 from eddyline.sources.netflow.decoder import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, address, data_set, export, options_set, payloads, template_set, v9
 
@@ -92,7 +92,7 @@ def test_flows_whose_template_never_comes_are_rejected_at_the_end() -> None:
 
 
 def test_waiting_flows_are_bounded_and_what_falls_out_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netflow_templated, "MAX_PENDING", 2)
+    monkeypatch.setattr(templated, "MAX_PENDING", 2)
     raws = [v9(data_set(256, ends(f"10.0.0.{n}")), sequence=n) for n in range(5)]
     decoder = Decoder()
     assert decoder.decode([(E, raw) for raw in raws]).rejected["raw"].to_pylist() == raws[:3]
@@ -257,7 +257,7 @@ def test_samplers_that_differ_leave_the_rate_unknown() -> None:
 
 
 def test_templates_are_bounded_for_each_exporter_least_recently_used_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(netflow_exporters, "MAX_TEMPLATES", 2)
+    monkeypatch.setattr(exporters, "MAX_TEMPLATES", 2)
     decoder = Decoder()
     flow = lambda template, n: v9(data_set(template, ends()), sequence=n)  # noqa: E731
     decode(v9(template_set(256, ENDS), template_set(257, ENDS)), flow(256, 1), decoder=decoder)
