@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,11 @@ class Steps:
         self.at_most = self.at_most + np.bincount(first, minlength=len(self.steps) + 1)[:-1].cumsum()
         self.total, self.number = self.total + float(values.sum()), self.number + len(values)
 
+    def include(self, other: Steps) -> None:
+        """Count what another one, of the same steps, has counted."""
+        self.at_most = self.at_most + other.at_most
+        self.total, self.number = self.total + other.total, self.number + other.number
+
 
 @dataclass(slots=True)
 class Counts:
@@ -90,6 +95,27 @@ class Counts:
     took_s: Steps = field(default_factory=lambda: Steps(SECONDS_STEPS))
     recent: deque[Mapping[str, NDArray[Any]]] = field(default_factory=lambda: deque(maxlen=_WINDOWS))
 
+    @classmethod
+    def over(cls, runs: Iterable[Counts], seconds: float) -> Self:
+        """Totals of several runs of one service, which may go on meanwhile; `seconds` is how long that took."""
+        total, source = cls(seconds=seconds), Counter[str]()
+        for one in runs:
+            for name in ("flows", "scored", "windows", "late", "alerts", "held_back", "bytes"):
+                setattr(total, name, getattr(total, name) + getattr(one, name))
+            total.rejected.update(one.rejected.copy())
+            source.update(dict(one.source))
+            total.latency_s.extend(one.latency_s.copy())
+            total.recent.extend(one.recent.copy())
+            total.bucket = max(total.bucket, one.bucket)
+            total.levels |= one.levels.copy()
+            total.p.include(one.p)
+            total.took_s.include(one.took_s)
+            if one.newest_us is not None:
+                total.newest_us = max(total.newest_us or 0, one.newest_us)
+            total.queues = _queues(total.queues, dict(one.queues))
+        total.source = source
+        return total
+
     def wrote(self, scored: ScoredFlows, seconds: float) -> None:
         """Count a window that reached the sinks `seconds` after it had closed."""
         self.windows += 1
@@ -130,3 +156,9 @@ class Counts:
             ("window close to sink", f"p50 {p50 * 1e3:,.0f} ms, p99 {p99 * 1e3:,.0f} ms"),
         ]
         return rows
+
+
+def _queues(one: Mapping[str, tuple[int, int]], other: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """What waits and may wait in both, by the queue's name."""
+    pairs = {name: (one.get(name, (0, 0)), other.get(name, (0, 0))) for name in {**one, **other}}
+    return {name: (first[0] + second[0], first[1] + second[1]) for name, (first, second) in pairs.items()}

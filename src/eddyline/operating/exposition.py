@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from eddyline import __version__
+from eddyline.drift import FREE
 from eddyline.metrics import Counts, Steps
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -66,7 +67,7 @@ def _gauges(counts: Counts, now_s: float) -> Iterator[str]:
     sizes = [({"queue": name}, float(size)) for name, (_, size) in counts.queues.items()]
     yield from _metric("queue_size_batches", "gauge", "Batches that a queue may hold.", sizes)
     level = max(list(counts.levels.values()), default=0.0)
-    help_ = "Alert groups in the fullest site's drift bucket; beyond 6 for a day: calibrate anew."
+    help_ = f"Alert groups in the fullest site's drift bucket; beyond {FREE:g} for a day: calibrate anew."
     yield from _metric("drift_bucket", "gauge", help_, [({}, level)])
     lag: list[Sample] = [] if counts.newest_us is None else [({}, now_s - counts.newest_us / 1e6)]
     yield from _metric("lag_seconds", "gauge", "Now minus the end of the newest window in the sinks.", lag)

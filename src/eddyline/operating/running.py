@@ -6,12 +6,12 @@ import http.client
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from eddyline.drift import FREE
 from eddyline.operating.findings import Finding
 
 _PATIENCE_S: Final = 3.0
 _LARGEST: Final = 4 << 20  # bytes of an answer that are read
 _MARK: Final = "eddyline_build_info"
-_FULL_BUCKET: Final = 6.0  # alert groups, `drift.FREE`
 _LOST: Final = {
     "missing_datagrams": "datagrams were lost on the way; look for drops in `netstat -su` and on the path",
     "missing_flows": "flows were lost on the way; look for drops in `netstat -su` and on the path",
@@ -60,7 +60,7 @@ def told(service: Mapping[str, float], address: str) -> Iterator[Finding]:
     waiting, size = (service.get(f'eddyline_{name}{{queue="read"}}', 0.0) for name in _QUEUE)
     if size and waiting >= size:
         yield Finding("note", "service", "scoring does not keep up with reading", "give it --threads or another core")
-    if service.get("eddyline_drift_bucket", 0.0) > _FULL_BUCKET:
+    if service.get("eddyline_drift_bucket", 0.0) > FREE:
         yield Finding("note", "service", "alerts are held down because the network changed",
                       "if this lasts for a day: `eddyline calibrate`")  # fmt: skip
 

@@ -126,7 +126,7 @@ class Replica:
     def counts(self) -> Counts:
         """Totals over all partitions that were ever here."""
         found = [*self._past, *(count for run in self._runs.values() for count in run.counts)]
-        return _total(found, time.monotonic() - self._began)
+        return Counts.over(found, time.monotonic() - self._began)
 
     def member(self) -> Any:
         """This replica's membership as it is now."""
@@ -238,17 +238,6 @@ class _PartitionRun:
             )  # fmt: skip
             self.counts.append(run.counts)
             run.run()
-
-
-def _total(counts: Sequence[Counts], seconds: float) -> Counts:
-    total = Counts(seconds=seconds)
-    for one in counts:
-        for name in ("flows", "scored", "windows", "late", "alerts", "held_back"):
-            setattr(total, name, getattr(total, name) + getattr(one, name))
-        total.rejected.update(one.rejected)
-        total.latency_s.extend(one.latency_s)
-        total.bucket = max(total.bucket, one.bucket)
-    return total
 
 
 def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
