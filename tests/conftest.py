@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 os.environ["EDDYLINE_METRICS"] = ""  # the default port may be another service's; tests that want one ask for a free one
+settings.register_profile("suite", derandomize=True)  # the same examples for everyone; `make fuzz` draws new ones
+settings.register_profile("explore", print_blob=True)
+settings.load_profile("suite")
 torch.set_num_threads(1)  # small windows: threads cost more than they bring, and results stay the same anywhere
 
 

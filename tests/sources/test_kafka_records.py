@@ -114,6 +114,16 @@ def test_no_damage_to_an_arrow_record_raises(noise: bytes, place: int, cut: bool
     found.validate(full=True)
 
 
+def test_a_bad_row_with_a_time_that_no_calendar_has_keeps_the_record() -> None:
+    table = pa.table({name: [value] * 2 for name, value in FLOW.items()})
+    table = table.set_column(2, "ts_end", pa.array([1_700_000_000_000_000, 2**62]).cast(pa.timestamp("us")))
+    found, rejected = OWN.arrow(Record(9, value := stream(table)))
+    assert found.num_rows == 1
+    ((reason, origin, offset, raw),) = told(rejected)
+    assert reason.startswith("1 more rows, the first: column `ts_end`")
+    assert (origin, offset, raw) == ("flows/3", 9, value)
+
+
 def test_of_many_bad_rows_the_first_are_kept_and_then_the_record() -> None:
     bad = MOST_BAD_ROWS + 5
     table = pa.table({name: [value] * (bad + 2) for name, value in FLOW.items()})

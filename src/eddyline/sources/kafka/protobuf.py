@@ -101,11 +101,9 @@ def _is_message(
     data: NDArray[np.uint8], at: int, end: int, slots: NDArray[np.int64], numbers: NDArray[np.uint64],
     spans: NDArray[np.int64],
 ) -> bool:  # fmt: skip
-    length, after = _varint(data, at, end)
-    if after >= 0 and length == np.uint64(end - after):
-        at = after
     if at >= end:
         return False
+    numbers[:], spans[:] = 0, 0
     while at < end:
         tag, at = _varint(data, at, end)
         if at < 0 or tag < np.uint64(8):  # there is no field 0
@@ -117,9 +115,21 @@ def _is_message(
 
 
 @njit(cache=True)
+def _is_value(
+    data: NDArray[np.uint8], at: int, end: int, slots: NDArray[np.int64], numbers: NDArray[np.uint64],
+    spans: NDArray[np.int64],
+) -> bool:  # fmt: skip
+    """A message after its own length, or else, since a tag can look like that length, a message alone."""
+    length, after = _varint(data, at, end)
+    if after >= 0 and length == np.uint64(end - after) and _is_message(data, after, end, slots, numbers, spans):
+        return True
+    return _is_message(data, at, end, slots, numbers, spans)
+
+
+@njit(cache=True)
 def _scan(
     data: NDArray[np.uint8], bounds: NDArray[np.int64], slots: NDArray[np.int64], numbers: NDArray[np.uint64],
     spans: NDArray[np.int64], good: NDArray[np.bool_],
 ) -> None:  # fmt: skip
     for row in range(len(good)):
-        good[row] = _is_message(data, bounds[row], bounds[row + 1], slots, numbers[row], spans[row])
+        good[row] = _is_value(data, bounds[row], bounds[row + 1], slots, numbers[row], spans[row])

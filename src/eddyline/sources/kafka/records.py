@@ -104,10 +104,11 @@ class Decoder:
         except ConfigError as error:  # a column of a type that no flow comes from: this record's fault, not ours
             return empty_flows(), self._whole(record, str(error))
         rows = np.flatnonzero(~good)
-        kept = zip(rows.tolist(), reasons, _rows(table, rows[:MOST_BAD_ROWS]), strict=False)
+        shown = _rows(table, rows[:MOST_BAD_ROWS])
+        kept = zip(rows.tolist(), reasons, shown, strict=False)
         found = [(record.offset, row, why, raw) for row, why, raw in kept]
-        if len(rows) > MOST_BAD_ROWS:
-            more = f"{len(rows) - MOST_BAD_ROWS:,} more rows, the first: {reasons[MOST_BAD_ROWS]}"
+        if len(rows) > len(shown):
+            more = f"{len(rows) - len(shown):,} more rows, the first: {reasons[len(shown)]}"
             found.append((record.offset, 0, more, record.value))
         return flows, self._rejected(found)
 
@@ -178,8 +179,12 @@ def _json_lines(value: bytes) -> list[bytes]:
 
 
 def _rows(table: pa.Table, rows: NDArray[np.int64]) -> list[bytes]:
-    """A row has no bytes of its own: as JSON it is at least readable."""
-    return [json.dumps(row, default=str).encode() for row in table.take(rows).to_pylist()]
+    """A row has no bytes of its own: as JSON it is at least readable. None at all where Python has no such value."""
+    try:
+        found = table.take(rows).to_pylist()
+    except (OverflowError, ValueError):  # a time that no calendar has, say: then the record is kept whole
+        return []
+    return [json.dumps(row, default=str).encode() for row in found]
 
 
 def _first_line(error: BaseException) -> str:
