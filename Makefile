@@ -5,6 +5,9 @@ BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 60
 FUZZ_SECONDS ?= 600
 
+# the suite starts a hundred processes: a module of Python is translated once, even where the environment says never
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check format install model quality fuzz kafka clean
 
 $(BIN)/eddyline: pyproject.toml constraints.txt
@@ -38,8 +41,9 @@ model: install  ## make artifacts/gae again: four benign hours of the simulated 
 quality: install  ## every protocol in ../shared, three seeds: benchmarks/quality.md, under 40 minutes on two cores
 	$(BIN)/python benchmarks/quality.py
 
-fuzz: install  ## hostile NetFlow for FUZZ_SECONDS seconds, guided by coverage; what it learns stays in build/fuzz
+fuzz: install  ## new random examples, then hostile NetFlow for FUZZ_SECONDS seconds, guided by coverage (kept in build/fuzz)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev,fuzz]'
+	$(BIN)/pytest --hypothesis-profile explore tests/sources tests/dialects tests/sinks tests/test_windows.py
 	$(BIN)/python -m tests.fuzz_netflow build/fuzz -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=build/
 
 kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until Ctrl-C; needs Java 17 and Maven
