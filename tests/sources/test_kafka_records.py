@@ -169,6 +169,31 @@ def test_json_goes_through_the_dialect_that_was_asked_for() -> None:
     ]
 
 
+def test_marks_and_events_of_another_kind_between_flows_are_neither_flows_nor_rejected() -> None:
+    decoder = Decoder(load_dialect("pmacct"), None, "flows/3")
+    flow = {"event_type": "purge", "ip_src": "10.0.0.1", "ip_dst": "10.0.0.2", "bytes": 5}
+    records = [{"event_type": "purge_init"}, flow, {**flow, "bytes": -1}, {"event_type": "purge_close"}]
+    values = [json.dumps(record).encode() for record in records]
+    found, rejected = decoder.json([Record(n, value) for n, value in enumerate(values)])
+    assert found["bytes"].to_pylist() == [5]
+    assert told(rejected) == [("column `bytes` is not from 0 to 18446744073709551615", "flows/3", 2, values[2])]
+    marks, rejected = decoder.json([Record(0, values[0])])
+    assert (marks.num_rows, rejected.num_rows) == (0, 0)
+    columns = {name: [record.get(name) for record in records] for name in flow}
+    found, rejected = decoder.arrow(Record(8, stream(pa.table(columns))))
+    assert found["bytes"].to_pylist() == [5]
+    assert [origin for _, origin, _, _ in told(rejected)] == ["flows/3#2"]
+
+
+def test_a_json_record_that_lacks_a_column_is_rejected_whatever_its_neighbours_have() -> None:
+    whole, short = json.dumps(FLOW).encode(), json.dumps({**FLOW, "proto": None}).encode()
+    for values in ([short], [whole, short], [short, whole]):
+        records = [Record(n, value) for n, value in enumerate(values)]
+        found, rejected = OWN.json(records)
+        assert found.num_rows == len(values) - 1
+        assert told(rejected) == [("lacks proto (dialect eddyline)", "flows/3", values.index(short), short)]
+
+
 def test_the_site_may_be_any_column() -> None:
     decoder = Decoder(load_dialect("eddyline"), "where", "flows/3")
     found, rejected = decoder.json(
