@@ -204,7 +204,7 @@ def _rows(table: pa.Table, rows: NDArray[np.int64]) -> list[bytes]:
     """A row has no bytes of its own: as JSON it is at least readable. None at all where Python has no such value."""
     try:
         found = table.take(rows).to_pylist()
-    except (OverflowError, ValueError):  # a time that no calendar has, say: then the record is kept whole
+    except (OverflowError, ValueError, NotImplementedError):  # a time that no calendar has, say: it is kept whole
         return []
     return [json.dumps(row, default=str).encode() for row in found]
 
