@@ -209,10 +209,11 @@ def from_uptime(base_us: Array, uptime: Array, first: Array, last: Array) -> tup
 def settle(
     columns: dict[str, Array], part: slice, end: Array, duration: Array, base_us: Array, counts: Counter[str]
 ) -> None:
-    """Write the times of `part`; a flow that ends over a second after its export is moved back to it, whole."""
+    """Write the times of `part`; a flow that ends over a second after its export is moved back to it, from 1970 on."""
     ahead = end > base_us + SLACK_US
     if ahead.any():
         counts["clamped_times"] += int(ahead.sum())
         end = np.where(ahead, base_us, end)
+        duration = np.where(ahead, np.minimum(duration, base_us), duration)
     columns["ts_end"][part], columns["duration_us"][part] = end, duration
     np.subtract(end, duration, out=columns["ts_start"][part])
