@@ -1,6 +1,7 @@
 """Records of a topic: what comes out of Arrow and JSON, and that no bytes can hurt the reader."""
 
 import json
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_a_compressed_record_cannot_claim_all_memory() -> None:
     found, rejected = OWN.arrow(Record(0, value))
     assert found.num_rows == 0
     assert "claims 536,8" in told(rejected)[0][0]
+
+
+def test_a_buffer_of_less_than_nothing_does_not_hide_what_another_claims() -> None:
+    table = pa.table({**{name: [value] for name, value in FLOW.items()}, "app": ["x" * 5_000], "attack": ["y" * 6_000]})
+    value = stream(table, "zstd")
+    for size, claim in ((5_000, 1 << 40), (6_000, -(1 << 40))):
+        before, _, after = value.rpartition(struct.pack("<q", size))  # where the text itself is
+        value = before + struct.pack("<q", claim) + after
+    found, rejected = OWN.arrow(Record(0, value))
+    assert found.num_rows == 0
+    assert "a buffer of -1099511627776 bytes" in told(rejected)[0][0]
 
 
 @settings(max_examples=300, deadline=None)
