@@ -128,12 +128,7 @@ class _Batch:
 
     def follow(self, stream: Stream, sequence: int, step: int) -> None:
         """Count what was lost before a datagram that moves its sequence on by `step`; below 0 nobody knows how far."""
-        if sequence != stream.expected:
-            missing = stream.missing(sequence)
-            if missing:
-                self.into.counts["sequence_gaps"] += 1
-                self.into.counts["missing_flows" if self.form.ipfix else "missing_datagrams"] += missing
-        stream.expected = (sequence + step) & 0xFFFFFFFF if step >= 0 else -1
+        stream.follow(sequence, step, self.into.counts, "flows" if self.form.ipfix else "datagrams")
 
     def close(self, origin: str, domain: int) -> None:
         """Start new runs from here for that exporter."""
