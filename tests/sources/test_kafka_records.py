@@ -183,8 +183,13 @@ def test_json_goes_through_the_dialect_that_was_asked_for() -> None:
 
 def test_marks_and_events_of_another_kind_between_flows_are_neither_flows_nor_rejected() -> None:
     decoder = Decoder(load_dialect("pmacct"), None, "flows/3")
-    flow = {"event_type": "purge", "ip_src": "10.0.0.1", "ip_dst": "10.0.0.2", "bytes": 5}
-    records = [{"event_type": "purge_init"}, flow, {**flow, "bytes": -1}, {"event_type": "purge_close"}]
+    flow: dict[str, Any] = {"event_type": "purge", "ip_src": "10.0.0.1", "ip_dst": "10.0.0.2", "bytes": 5}
+    records: list[dict[str, Any]] = [
+        {"event_type": "purge_init"},
+        flow,
+        {**flow, "bytes": -1},
+        {"event_type": "purge_close"},
+    ]
     values = [json.dumps(record).encode() for record in records]
     found, rejected = decoder.json([Record(n, value) for n, value in enumerate(values)])
     assert found["bytes"].to_pylist() == [5]
