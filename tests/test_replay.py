@@ -117,6 +117,19 @@ def test_a_stop_ends_a_wait_at_once(tmp_path: Path) -> None:
     assert (done.sent, time.monotonic() - began < 3) == (1, True)
 
 
+def test_a_stop_ends_a_replay_of_flows_without_reading_on(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("ts,src,dst\n" + "1700000000,10.0.0.1,10.0.0.2\n" * 9)
+    source, stop, told = f"file://{tmp_path}/x.csv?order=source&batch=3", threading.Event(), list[int]()
+    settings = load(ReplaySettings, {"source": source, "sink": "netflow://127.0.0.1:9", "speed": 0.0})
+
+    def report(what: str, done: int, of: int, words: str) -> None:
+        told.append(done)
+        stop.set()
+
+    assert replay(settings, stop, report).sent == 3
+    assert told == [3]
+
+
 def test_a_real_capture_gives_a_collector_what_its_datagrams_hold(tmp_path: Path) -> None:
     if not EXPORTS.exists():
         pytest.skip("the shared export fixtures are not beside this checkout")

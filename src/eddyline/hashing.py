@@ -6,6 +6,7 @@ interpreted.
 
 from __future__ import annotations
 
+import secrets
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 Keys: TypeAlias = NDArray[np.uint64]
 Places: TypeAlias = NDArray[np.int64]
+_SECRET: Final = np.uint64(secrets.randbits(64))  # drawn when this is compiled; decides slots, never a result
 _FIRST: Final = 1024  # slots that a grouping starts with; it doubles as distinct keys come
 
 
@@ -36,7 +38,10 @@ def joined(first: np.uint64, second: np.uint64) -> np.uint64:
 
 @njit(cache=True)
 def group(keys: Keys) -> tuple[Places, Places]:
-    """Group equal keys (E,): the group of each row, numbered by first appearance, (E,), and each group's first row."""
+    """Group equal keys (E,): the group of each row, numbered by first appearance, (E,), and each group's first row.
+
+    Whoever chooses the keys cannot choose them to meet in one slot, which would cost a step for each pair of them.
+    """
     slots = np.full(_FIRST, -1, np.int64)
     mask = np.uint64(_FIRST - 1)
     group_of = np.empty(len(keys), np.int64)
@@ -44,7 +49,7 @@ def group(keys: Keys) -> tuple[Places, Places]:
     groups = 0
     for row in range(len(keys)):
         key = keys[row]
-        slot = mix(key) & mask
+        slot = mix(key ^ _SECRET) & mask
         while slots[slot] >= 0 and keys[first[slots[slot]]] != key:
             slot = (slot + np.uint64(1)) & mask
         if slots[slot] < 0:
@@ -60,7 +65,7 @@ def group(keys: Keys) -> tuple[Places, Places]:
                 slots = np.full(4 * len(slots), -1, np.int64)
                 mask = np.uint64(len(slots) - 1)
                 for known in range(groups):
-                    free = mix(keys[first[known]]) & mask
+                    free = mix(keys[first[known]] ^ _SECRET) & mask
                     while slots[free] >= 0:
                         free = (free + np.uint64(1)) & mask
                     slots[free] = known

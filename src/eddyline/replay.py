@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -162,7 +162,7 @@ def _replay_flows(
     tables: Iterator[pa.Table], target: Target, settings: ReplaySettings, stop: Event, report: Report
 ) -> Replayed:
     done, pace = Replayed("flows"), Pace(settings.speed, stop)
-    for table in tables:
+    for table in takewhile(lambda _: not stop.is_set(), tables):
         for part, time_us in _slices(table, settings.speed):
             if stop.is_set() or (time_us is not None and not pace.wait(time_us)):
                 break

@@ -1,6 +1,7 @@
 """The table of dialects, our own columns, and single values."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pytest
@@ -11,7 +12,7 @@ from eddyline.dialects import DIALECTS, infer_dialect, load_dialect, read_flows
 from eddyline.dialects.columns import RawColumns
 from eddyline.dialects.values import canonical_address, parse_protocol, parse_time, parse_whole
 from eddyline.errors import ConfigError
-from eddyline.flows import BATCH_SCHEMA, flow_table
+from eddyline.flows import BATCH_SCHEMA, FLOW_SCHEMA, flow_table
 
 
 @pytest.mark.parametrize("name", DIALECTS)
@@ -48,6 +49,52 @@ def test_our_own_columns_come_back_as_they_were() -> None:
     assert read.good.all()
     assert read.flows.schema.names == [*BATCH_SCHEMA.names, "head", "probe.min_ttl"]
     assert read.flows.to_pylist() == flows.to_pylist()
+
+
+TYPES = [
+    pa.nulls(1), pa.array([True]), pa.array([-1], pa.int8()), pa.array([2**64 - 1], pa.uint64()),
+    pa.array([1], pa.float16()), pa.array([float("nan")]), pa.array([Decimal("1.5")]), pa.array([date(2020, 1, 1)]),
+    pa.array([2**62], pa.timestamp("s")), pa.array([5], pa.timestamp("us", "Nowhere/There")),
+    pa.array([1], pa.time32("s")), pa.array([1], pa.duration("s")), pa.array([(1, 2, 3)], pa.month_day_nano_interval()),
+    pa.array(["1"], pa.large_string()), pa.array(["1"], pa.string_view()), pa.array([b"1"], pa.binary_view()),
+    pa.array([b"1"]), pa.array([[1]]), pa.array([{"a": 1}]), pa.RunEndEncodedArray.from_arrays([1], [5]),
+    pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"1" * 16], pa.binary(16))),
+    pa.array(["a"], pa.large_string()).dictionary_encode(), pa.array([1.5]).dictionary_encode(),
+    pa.array([Decimal("1.5")]).dictionary_encode(), pa.array([5], pa.timestamp("us")).dictionary_encode(),
+    pa.DictionaryArray.from_arrays(pa.array([0], pa.int8()), pa.array([None], pa.utf8())),
+    pa.DictionaryArray.from_arrays(pa.array([0], pa.uint64()), pa.array(["10.0.0.1"])),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("column", TYPES, ids=lambda column: str(column.type))
+@pytest.mark.parametrize("name", ["eddyline", "goflow2", "nprobe"])
+def test_a_column_of_any_type_is_read_or_refused_by_name(name: str, column: pa.Array) -> None:
+    dialect = load_dialect(name)
+    required = {group[0]: pa.array(["1"]) for group in dialect.required}
+    for wanted in sorted(dialect.columns or [*FLOW_SCHEMA.names, "probe.x", "head"]):
+        try:
+            read = read_flows(dialect, pa.table({**required, wanted: column}))
+        except ConfigError as error:
+            assert f"column `{wanted}` is {column.type}; give it as" in str(error)  # noqa: PT017
+        else:
+            assert len(read.reasons) == 1 - read.flows.num_rows
+
+
+def test_text_may_be_of_any_width_and_times_of_any_zone_and_dictionaries_may_hold_nulls() -> None:
+    text = pa.array(["10.0.0.1", "10.0.0.2"])
+    times = pa.array([1_000_000, 2_000_000], pa.timestamp("us", "Nowhere/There"))
+    for hosts in (
+        text.cast(pa.large_string()),
+        text.cast(pa.string_view()),
+        text.cast(pa.large_string()).dictionary_encode(),
+    ):
+        raw = {"src_addr": hosts, "dst_addr": hosts, "ts_end": times, "proto": [6, 6], "bytes": [1, 2]}
+        read = read_flows(load_dialect("eddyline"), pa.table(raw))
+        assert read.flows["src_addr"].to_pylist() == ["10.0.0.1", "10.0.0.2"]
+        assert read.flows["ts_end"].cast(pa.int64()).to_pylist() == [1_000_000, 2_000_000]
+    nulls = pa.DictionaryArray.from_arrays(pa.array([0, 1]), pa.array(["10.0.0.1", None]))
+    read = read_flows(load_dialect("normalized"), pa.table({"src": text, "dst": nulls}))
+    assert (read.good.tolist(), read.reasons) == ([True, False], ["column `dst` is no address"])
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,11 @@ def test_goflow2_times_beyond_int64_are_one_bad_record_and_cost_their_neighbours
 
 
 def test_goflow2_may_write_its_times_as_text(tmp_path: Path) -> None:
-    (flow, other), reasons = goflow2(tmp_path, {"time_received_ns": "2026-01-02T03:32:02.064235982Z"}, {})
+    (flow, other, third), reasons = goflow2(
+        tmp_path, {"time_received_ns": "2026-01-02T03:32:02.064235982Z"}, {}, {"time_flow_end_ns": AT_NS / 1}
+    )
     assert reasons == []
-    assert flow["ts_end"] == other["ts_end"] == AT
+    assert flow["ts_end"] == other["ts_end"] == third["ts_end"] == AT
 
 
 PMACCT: dict[str, Any] = {
@@ -97,9 +99,10 @@ def test_pmacct_flags_are_a_number_text_or_names_and_mean_the_same(tmp_path: Pat
         (flow,), reasons, _ = pmacct(tmp_path, {"tcp_flags": flags})
         assert (flow["tcp_flags"], reasons) == (27, [])
     flows, reasons, _ = pmacct(tmp_path, {}, {"tcp_flags": 27}, {"tcp_flags": ["ACK"]}, {"tcp_flags": []},
-                               {"tcp_flags": ["A\"CK"]}, {"tcp_flags": "x"})  # fmt: skip
+                               {"tcp_flags": ["A\"CK"]}, {"tcp_flags": "x"}, {"tcp_flags": 65_536},
+                               {"tcp_flags": -1})  # fmt: skip
     assert [flow["tcp_flags"] for flow in flows] == [27, 27, 16, 0]
-    assert reasons == ["column `tcp_flags` is no TCP flags"] * 2
+    assert reasons == ["column `tcp_flags` is no TCP flags"] * 4
 
 
 def test_pmacct_times_are_local_unless_they_say_otherwise(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ def test_without_out_columns_the_records_are_one_way() -> None:
     assert read(out_bytes=["40", "0", "0"])["rev_bytes"].to_pylist() == [40, 0, 0]
 
 
+def test_a_column_that_is_called_as_ours_changes_nothing() -> None:
+    six = {"ipv6_src_addr": ["2001:db8::1"] * 3, "ipv6_dst_addr": ["::"] * 3}
+    assert read(**six, src_addr=["x"] * 3)["src_addr"].to_pylist() == read(**six)["src_addr"].to_pylist()
+
+
 def test_v2_has_durations_but_no_times() -> None:
     flows = read(flow_duration_milliseconds=["4293498", "0", "15"])
     assert flows["ts_end"].null_count == 3

@@ -536,6 +536,15 @@ def test_a_flood_of_bad_datagrams_stops_growing_the_file_and_is_counted(tmp_path
     assert len(kept) == 3 + 2
 
 
+def test_bad_records_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eddyline.sinks.files._MAX_REJECTED_BYTES", 10_000)
+    with closing(open_sink(f"file://{tmp_path}")) as sink:
+        sink.reject(rejected(("10.0.0.1", None, bytes(6_000))))  # 8,000 letters of base64
+        assert lines(tmp_path / "dead-letter.jsonl") == []
+        sink.reject(rejected(("10.0.0.1", None, bytes(6_000))))
+        assert len(lines(tmp_path / "dead-letter.jsonl")) == 2
+
+
 def test_relative_and_home_folders_are_found_and_stay_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -198,7 +198,9 @@ def test_a_network_that_refuses_says_what_was_not_sent() -> None:
 @pytest.mark.parametrize(
     "url",
     ["netflow://:2055", "netflow://127.0.0.1:x", "netflow://127.0.0.1:1?version=8", "netflow://127.0.0.1:1?speed=2",
-     "netflow://127.0.0.1:1?version=nine", "kafka://127.0.0.1:1", "netflow://127.0.0.1:1?packets_per_second=0",
+     "netflow://127.0.0.1:1?version=nine", "netflow://127.0.0.1:1?source_id=-1",
+     "netflow://127.0.0.1:1?source_id=4294967296", "netflow://127.0.0.1:1?version=5&source_id=65536",
+     "kafka://127.0.0.1:1", "netflow://127.0.0.1:1?packets_per_second=0",
      "netflow://no-such-host.invalid:1"],
 )  # fmt: skip
 def test_a_url_that_cannot_work_is_a_wrong_configuration(url: str) -> None:

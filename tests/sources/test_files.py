@@ -336,6 +336,14 @@ def test_a_parquet_row_without_a_host_is_rejected_as_json(tmp_path: Path) -> Non
     assert json.loads(rejected[0]["raw"]) == {"ts": 2.0, "src": None, "dst": "c"}
 
 
+def test_a_parquet_row_with_a_time_that_no_calendar_has_is_rejected_as_json_too(tmp_path: Path) -> None:
+    times = pa.array([1_000_000, 2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"ts": times, "src": ["a", "b"], "dst": ["b", "c"]}), tmp_path / "x.parquet")
+    flows, rejected = read(f"file://{tmp_path}/x.parquet")
+    assert column(flows, "source_row") == [0]
+    assert json.loads(rejected[0]["raw"]) == {"ts": "4611686018427387904", "src": "b", "dst": "c"}
+
+
 # -- which files, which columns
 
 

@@ -1,6 +1,7 @@
 """Records of a topic: what comes out of Arrow and JSON, and that no bytes can hurt the reader."""
 
 import json
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -102,6 +103,17 @@ def test_a_compressed_record_cannot_claim_all_memory() -> None:
     assert "claims 536,8" in told(rejected)[0][0]
 
 
+def test_a_buffer_of_less_than_nothing_does_not_hide_what_another_claims() -> None:
+    table = pa.table({**{name: [value] for name, value in FLOW.items()}, "app": ["x" * 5_000], "attack": ["y" * 6_000]})
+    value = stream(table, "zstd")
+    for size, claim in ((5_000, 1 << 40), (6_000, -(1 << 40))):
+        before, _, after = value.rpartition(struct.pack("<q", size))  # where the text itself is
+        value = before + struct.pack("<q", claim) + after
+    found, rejected = OWN.arrow(Record(0, value))
+    assert found.num_rows == 0
+    assert "a buffer of -1099511627776 bytes" in told(rejected)[0][0]
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=40), st.integers(0, 10_000), st.booleans(), st.sampled_from([None, "zstd"]))
 def test_no_damage_to_an_arrow_record_raises(noise: bytes, place: int, cut: bool, compression: str | None) -> None:
@@ -167,6 +179,36 @@ def test_json_goes_through_the_dialect_that_was_asked_for() -> None:
     assert found.select(["src_addr", "bytes", "rev_bytes"]).to_pylist() == [
         {"src_addr": "10.0.0.1", "bytes": 70, "rev_bytes": 90}
     ]
+
+
+def test_marks_and_events_of_another_kind_between_flows_are_neither_flows_nor_rejected() -> None:
+    decoder = Decoder(load_dialect("pmacct"), None, "flows/3")
+    flow: dict[str, Any] = {"event_type": "purge", "ip_src": "10.0.0.1", "ip_dst": "10.0.0.2", "bytes": 5}
+    records: list[dict[str, Any]] = [
+        {"event_type": "purge_init"},
+        flow,
+        {**flow, "bytes": -1},
+        {"event_type": "purge_close"},
+    ]
+    values = [json.dumps(record).encode() for record in records]
+    found, rejected = decoder.json([Record(n, value) for n, value in enumerate(values)])
+    assert found["bytes"].to_pylist() == [5]
+    assert told(rejected) == [("column `bytes` is not from 0 to 18446744073709551615", "flows/3", 2, values[2])]
+    marks, rejected = decoder.json([Record(0, values[0])])
+    assert (marks.num_rows, rejected.num_rows) == (0, 0)
+    columns = {name: [record.get(name) for record in records] for name in flow}
+    found, rejected = decoder.arrow(Record(8, stream(pa.table(columns))))
+    assert found["bytes"].to_pylist() == [5]
+    assert [origin for _, origin, _, _ in told(rejected)] == ["flows/3#2"]
+
+
+def test_a_json_record_that_lacks_a_column_is_rejected_whatever_its_neighbours_have() -> None:
+    whole, short = json.dumps(FLOW).encode(), json.dumps({**FLOW, "proto": None}).encode()
+    for values in ([short], [whole, short], [short, whole]):
+        records = [Record(n, value) for n, value in enumerate(values)]
+        found, rejected = OWN.json(records)
+        assert found.num_rows == len(values) - 1
+        assert told(rejected) == [("lacks proto (dialect eddyline)", "flows/3", values.index(short), short)]
 
 
 def test_the_site_may_be_any_column() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import time
+from collections.abc import Callable
 
 import pyarrow as pa
 import pytest
@@ -93,6 +95,17 @@ def test_a_variable_field_that_leaves_its_set_rejects_the_set(record: bytes) -> 
     assert "variable-length" in batch.rejected["reason"][0].as_py()
 
 
+@pytest.mark.parametrize("make", [ipfix_template, lambda id_, fields: ipfix_options(id_, fields[:1], fields[1:])])
+def test_records_of_nothing_but_variable_fields_are_counted_and_hurt_nobody(
+    make: Callable[[int, list[tuple[int, int]]], bytes],
+) -> None:
+    decoder = Decoder()
+    names = data_set(300, b"\2ab\1c" + b"\0\5xyzuv")  # two records of two fields
+    decoder.decode([("198.51.100.1", ipfix(make(300, [(82, VARIABLE), (83, VARIABLE)]), names))])
+    decode(ipfix(ipfix_template(256, ENDS), data_set(256, ends()), sequence=2), decoder=decoder)
+    assert (decoder.counters["flows"], decoder.counters["sequence_gaps"]) == (1, 0)
+
+
 def test_a_withdrawn_template_is_not_used_any_more_until_it_comes_again() -> None:
     decoder = Decoder()
     flow = data_set(256, ends())
@@ -114,6 +127,25 @@ def test_all_data_templates_are_withdrawn_together_and_options_stay() -> None:
     assert decoder.counters["unknown_templates"] == 2
     table = decode(ipfix(ipfix_template(256, ENDS), ipfix_template(257, ENDS)), decoder=decoder, last=True)
     assert table["sampling_rate"].to_pylist() == [64, 64]
+
+
+def test_a_message_withdraws_all_templates_once_and_the_rest_of_that_set_is_not_taken() -> None:
+    decoder = Decoder()
+    both = struct.pack(">HHHHHH", 2, 12, 2, 0, 2, 0)
+    batch = decoder.decode([(E, ipfix(ipfix_template(256, ENDS), both, ipfix_template(257, ENDS)))])
+    assert batch.rejected["reason"].to_pylist() == ["IPFIX template 2 is malformed or beyond the limits"]
+    assert decoder.held()["templates"] == 1
+
+
+def test_withdrawals_without_end_cost_no_more_than_templates_do() -> None:
+    decoder = Decoder()
+    for first in range(0, 1024, 128):
+        decode(ipfix(*(ipfix_template(256 + first + n, ENDS) for n in range(128))), decoder=decoder)
+    withdrawals = struct.pack(">HH", 2, 64_004) + struct.pack(">HH", 5_000, 0) * 16_000
+    started = time.process_time()
+    decode(ipfix(withdrawals), decoder=decoder)
+    assert time.process_time() - started < 0.5  # 3 s where each one looks at every template
+    assert decoder.held()["templates"] == 1024
 
 
 def test_a_redefined_template_replaces_the_old_one_within_a_batch() -> None:
@@ -224,6 +256,18 @@ def test_whole_seconds_are_better_than_uptimes_from_nowhere() -> None:
     record = ends() + struct.pack(">IIII", 5, 6, EXPORT_S - 9, EXPORT_S - 4)
     table = decode(ipfix(ipfix_template(256, fields), data_set(256, record)))
     assert (end_us(table), table["duration_us"].to_pylist()) == ([-4 * S], [5 * S])
+
+
+@pytest.mark.parametrize("elements", [(152, 162), (153, 162), (152, 161), (158, 162)])
+def test_times_and_durations_beyond_reason_give_a_flow_of_today_that_began_after_1970(
+    elements: tuple[int, int],
+) -> None:
+    template = ipfix_template(256, [*ENDS, (elements[0], 8), (elements[1], 8)])
+    decoder = Decoder()
+    table = decode(ipfix(template, data_set(256, ends() + b"\xff" * 16)), decoder=decoder)
+    assert end_us(table) == [0]
+    assert 0 <= table["ts_start"].cast("int64")[0].as_py() <= EXPORT_S * S
+    assert table["duration_us"][0].as_py() == EXPORT_S * S - table["ts_start"].cast("int64")[0].as_py()
 
 
 @pytest.mark.parametrize(("element", "unit"), [(161, 1000), (162, 1)])

@@ -184,6 +184,19 @@ def test_what_the_kernel_dropped_is_counted_to_the_datagram() -> None:
     assert received + source.counters["kernel_drops"] == 2_000
 
 
+def test_at_the_stop_a_full_buffer_is_read_to_its_last_datagram() -> None:
+    source = NetflowSource("127.0.0.1", 0, recv_buffer_bytes=1 << 18, gather_datagrams=16)
+    batches = iter(source)
+    record = v5_record("10.0.0.1", "10.0.0.2", 1, 53, 17, 1, 60, 1_000, 2_000)
+    send(source.port, [flow(0)])
+    received = next(batches).table.num_rows
+    send(source.port, [v5([record] * 30, sequence=30 * n) for n in range(2_000)])
+    source.close()
+    received += sum(map(len, batches))
+    assert source.counters["kernel_drops"] > 0
+    assert received == 1 + 30 * (2_000 - source.counters["kernel_drops"])
+
+
 def test_a_source_that_kept_up_has_no_kernel_drops(source: NetflowSource) -> None:
     send(source.port, [flow(1)])
     assert len(next(iter(source))) == 1

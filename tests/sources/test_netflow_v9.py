@@ -322,6 +322,14 @@ def test_missing_datagrams_are_counted_and_a_restart_clears_no_template() -> Non
     assert (decoder.counters["sequence_gaps"], decoder.counters["missing_datagrams"]) == (1, 3)
 
 
+def test_datagrams_in_the_wrong_order_are_one_gap_and_not_another_when_they_come() -> None:
+    decoder = Decoder()
+    decode(v9(template_set(256, ENDS), sequence=0xFFFFFFFF), decoder=decoder)
+    for sequence in (1, 0, 2, 3, 3, 4):  # two changed places; one came twice
+        decode(v9(data_set(256, ends()), sequence=sequence), decoder=decoder)
+    assert (decoder.counters["sequence_gaps"], decoder.counters["missing_datagrams"]) == (1, 1)
+
+
 def test_softflowd_decodes_to_what_its_bytes_say() -> None:
     table = decode(export("logstash/netflow9_test_valid01.dat"))
     assert len(table) == 7

@@ -21,7 +21,7 @@ from eddyline.dialects.values import (
     canonical_addresses,
     cast_or_none,
     combined,
-    is_unusable,
+    is_usable,
     iso_times,
     joined_text,
     known_values,
@@ -31,6 +31,7 @@ from eddyline.dialects.values import (
     parse_time,
     parse_whole,
     parsed_text,
+    simplified,
     timestamps,
 )
 from eddyline.errors import ConfigError
@@ -87,10 +88,9 @@ class RawColumns:
         if name not in self.table.column_names:
             return None
         column = self.table[name]
-        if is_unusable(column.type):
+        if not is_usable(column.type):
             raise ConfigError(f"dialect: column `{name}` is {column.type}; give it as text, number or timestamp")
-        as_text = pa.types.is_large_string(column.type) or pa.types.is_null(column.type)
-        return combined(column.cast(pa.utf8()) if as_text else column)
+        return combined(simplified(column))
 
     def plain(self, name: str) -> pa.Array | None:
         """`column` without dictionary."""

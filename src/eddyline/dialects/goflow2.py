@@ -80,7 +80,10 @@ def _microseconds(raw: RawColumns, name: str) -> Numbers:
 
 
 def _parse_nanoseconds(text: str) -> int:
-    return parse_whole(text) // 1000 if text.lstrip("+-").isdigit() else parse_time(text, 1)
+    try:
+        return parse_whole(text) // 1000
+    except ValueError:
+        return parse_time(text, 1)
 
 
 def _icmp(raw: RawColumns, name: str, proto: pa.Array | None) -> pa.Array | None:

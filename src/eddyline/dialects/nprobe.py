@@ -92,8 +92,9 @@ def _addresses(raw: RawColumns, end: str) -> str:
     old, new = old.cast(pa.utf8()), new.cast(pa.utf8())
     empty = pc.is_in(old, pa.array(["", "0.0.0.0", None]))  # noqa: S104  # nProbe's "no address"
     used = pc.and_(empty, pc.invert(pc.is_in(new, pa.array(["", "::", None]))))
-    raw.table = raw.table.append_column(f"{end}_addr", pc.if_else(used, new, old))
-    return f"{end}_addr"
+    either = f"IPV4_OR_IPV6_{end.upper()}_ADDR"  # names of the file's own are lower case
+    raw.table = raw.table.append_column(either, pc.if_else(used, new, old))
+    return either
 
 
 def _icmp(proto: pa.Array | None, numbers: Numbers | None) -> dict[str, pa.Array]:

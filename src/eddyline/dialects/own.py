@@ -12,6 +12,7 @@ import pyarrow as pa
 from eddyline.dialects import Dialect
 from eddyline.dialects.columns import RawColumns
 from eddyline.dialects.values import MICROSECOND_US, timestamps
+from eddyline.errors import ConfigError
 from eddyline.flows import FLOW_SCHEMA, TEXT
 
 _OWN: Final = ("ts_start", "ts_end", "duration_us", "src_addr", "dst_addr", "site")
@@ -33,8 +34,14 @@ def _read(raw: RawColumns) -> dict[str, Any]:
         if name.startswith("probe."):
             columns[name] = raw.probe(name)
     if "head" in raw.table.column_names:
-        columns["head"] = raw.table["head"].cast(pa.binary())
+        columns["head"] = _head(raw.table["head"])
     return columns
+
+
+def _head(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not any(test(column.type) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_null)):
+        raise ConfigError(f"dialect: column `head` is {column.type}; give it as binary")
+    return column.cast(pa.binary())
 
 
 EDDYLINE: Final = Dialect(

@@ -68,7 +68,10 @@ def _time(raw: RawColumns, names: tuple[str, ...]) -> Numbers | None:
 
 def _flags(text: str) -> int:
     if not text.startswith("["):
-        return parse_whole(text)
+        flags = parse_whole(text)
+        if not 0 <= flags < 1 << 16:
+            raise ValueError(text)
+        return flags
     try:
         return sum({_FLAGS[name] for name in json.loads(text)})
     except (KeyError, TypeError) as error:

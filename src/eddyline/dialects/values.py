@@ -61,12 +61,33 @@ def known_values(column: pa.Array, fill: object) -> Numbers:
     return column.fill_null(fill).to_numpy(zero_copy_only=False), column.is_valid().to_numpy(zero_copy_only=False)
 
 
-def is_unusable(type_: pa.DataType) -> bool:
-    """Whether no field of a flow can come from a column of this type, encoded as a dictionary or not."""
-    inner = type_.value_type if pa.types.is_dictionary(type_) else type_
-    tests = (pa.types.is_nested, pa.types.is_duration, pa.types.is_time, pa.types.is_binary, pa.types.is_large_binary,
-             pa.types.is_fixed_size_binary)  # fmt: skip
-    return any(test(inner) for test in tests)
+def is_usable(type_: pa.DataType) -> bool:
+    """Whether a field of a flow can come from a column of this type."""
+    if pa.types.is_dictionary(type_):
+        return _is_plain(type_.value_type)
+    return _is_plain(type_) or any(
+        test(type_) for test in (pa.types.is_null, pa.types.is_timestamp, pa.types.is_date, pa.types.is_string_view)
+    )
+
+
+def _is_plain(type_: pa.DataType) -> bool:
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating,
+             pa.types.is_boolean, pa.types.is_decimal)  # fmt: skip
+    return any(test(type_) for test in tests)
+
+
+def simplified(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values: text as `string`, times with a zone in UTC, no dictionary that has a null or long text in it."""
+    type_ = column.type
+    if pa.types.is_timestamp(type_) and type_.tz is not None:
+        return column.cast(pa.timestamp(type_.unit, "UTC"))
+    if pa.types.is_dictionary(type_):
+        type_ = type_.value_type
+        if not pa.types.is_large_string(type_) and not any(chunk.dictionary.null_count for chunk in column.chunks):
+            return column
+        column = column.cast(type_)
+    as_text = (pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+    return column.cast(pa.utf8()) if any(test(type_) for test in as_text) else column
 
 
 def combined(column: pa.ChunkedArray) -> pa.Array:

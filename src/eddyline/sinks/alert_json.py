@@ -22,6 +22,7 @@ from eddyline.errors import ConfigError
 _SEVERITIES: Final = ((1e-6, "critical"), (1e-5, "high"), (1e-4, "medium"))
 MOST_BYTES: Final = 1 << 30  # of rejected records in a folder: whoever can send datagrams must not fill the disk
 _MIN_LINES: Final = 1_000  # a shorter journal of alerts is not worth rewriting
+_SPACES: Final = dict.fromkeys(map(ord, "\t\r\n"), " ")
 _NO_ROWS: Final = np.empty(0, np.int64)
 
 
@@ -70,7 +71,7 @@ def rejected_record(reason: str, origin: str, source_row: int | None, raw: bytes
     found: dict[str, Any] = {"reason": reason, "origin": origin, "source_row": source_row}
     with suppress(UnicodeDecodeError):
         text = raw.decode()
-        if all(letter.isprintable() or letter in "\t\r\n" for letter in text):
+        if text.translate(_SPACES).isprintable():
             found["text"] = text
     return {**found, "raw": base64.b64encode(raw).decode()}
 
@@ -178,6 +179,7 @@ class DeadLetters:
         self._file, self._most, self._bytes = file, most, file.size()
         self.left_out = 0
         self.waiting: list[bytes] = []
+        self.waiting_bytes = 0
         self._fresh: defaultdict[str, set[int]] = defaultdict(set)
         self._rows: dict[str, NDArray[np.int64]] | None = None
 
@@ -194,6 +196,7 @@ class DeadLetters:
                 self._fresh[origin].add(row)
             self.waiting.append(json_line(rejected_record(**record)))
             self._bytes += len(self.waiting[-1])
+            self.waiting_bytes += len(self.waiting[-1])
 
     def seal(self) -> None:
         """Say in the file, once, how many records it did not take."""
@@ -215,6 +218,7 @@ class DeadLetters:
             return
         self._file.append(self.waiting)
         self.waiting.clear()
+        self.waiting_bytes = 0
         if self._rows is not None:
             for origin, rows in self._fresh.items():
                 self._rows[origin] = np.union1d(self._rows.get(origin, _NO_ROWS), np.fromiter(rows, np.int64))

@@ -39,7 +39,7 @@ from eddyline.sinks.alert_json import AlertJournal, DeadLetters, JsonLines, repl
 Key: TypeAlias = tuple[str, int | None, bool, int]  # site, start_us, late, part
 _WINDOWS: Final = b"eddyline.windows"
 _MAX_ROWS: Final = 1_000_000  # buffered flows at which `write` does not wait for a flush
-_MAX_REJECTED: Final = 100_000  # the same for rejected records
+_MAX_REJECTED_BYTES: Final = 64 << 20  # the same for the lines of rejected records
 _DAYS: Final = 4  # days whose lists of windows stay in memory
 _SITE_LETTERS: Final = 40  # of a site's name in a file name
 
@@ -94,7 +94,7 @@ class FileSink:
     def reject(self, rejected: pa.Table) -> None:
         """Buffer records that could not be read, rows of REJECTED_SCHEMA."""
         self._rejected.put(rejected)
-        if len(self._rejected.waiting) >= _MAX_REJECTED:
+        if self._rejected.waiting_bytes >= _MAX_REJECTED_BYTES:
             self._safely(self._rejected.flush)
 
     def flush(self) -> None:

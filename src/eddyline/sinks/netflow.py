@@ -42,7 +42,7 @@ class NetflowExporter:
         source_id: observation domain (v9, IPFIX) or engine (v5, 16 bits).
 
     Raises:
-        ConfigError: an unknown version, a rate below 1 or a host that cannot be resolved.
+        ConfigError: an unknown version, a rate below 1, a source_id too large, or a host that cannot be resolved.
     """
 
     def __init__(
@@ -54,10 +54,15 @@ class NetflowExporter:
         packets_per_second: float = PACKETS_PER_SECOND,
         source_id: int = 0,
     ) -> None:
-        if version not in (5, 9, 10) or packets_per_second < 1:
+        if (
+            version not in (5, 9, 10)
+            or packets_per_second < 1
+            or not 0 <= source_id < 1 << (16 if version == 5 else 32)
+        ):
             raise ConfigError(
-                f"netflow exporter: version={version}, packets_per_second={packets_per_second:g}; "
-                "give version 5, 9 or 10 (IPFIX) and a rate of at least 1"
+                f"netflow exporter: version={version}, packets_per_second={packets_per_second:g}, "
+                f"source_id={source_id}; give version 5, 9 or 10 (IPFIX), a rate of at least 1 "
+                "and a source_id of 32 bits, in version 5 of 16"
             )
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]

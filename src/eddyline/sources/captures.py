@@ -100,6 +100,8 @@ class Capture:
             return "a broken packet"
         if self._port not in (None, port):
             return "sent to another port"
+        if length < 0:
+            return "a broken packet"
         if len(payload) < length:
             return "cut by the capture"
         if len(payload[:length]) < _VERSIONS.get(payload[:2], _LARGEST):

@@ -132,10 +132,18 @@ def _typed(table: pa.Table) -> Piece:
     """A row has no bytes of its own: as JSON it is at least readable."""
 
     def line(row: int) -> bytes:
-        return json.dumps(table.slice(row, 1).to_pylist()[0], default=str).encode()[:RAW_BYTES]
+        values = {name: _python(column[row]) for name, column in zip(table.column_names, table.columns, strict=True)}
+        return json.dumps(values, default=str).encode()[:RAW_BYTES]
 
     names = [name.strip().lower() for name in table.column_names]
     return Piece(table.rename_columns(names), np.arange(table.num_rows), table.num_rows, line)
+
+
+def _python(value: pa.Scalar) -> object:
+    try:
+        return value.as_py()
+    except (ValueError, OverflowError):  # a time that no calendar has, say: its number
+        return str(getattr(value, "value", value.type))
 
 
 def _text_head(path: Path) -> Head:

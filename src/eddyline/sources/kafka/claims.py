@@ -55,6 +55,8 @@ def _unpacked(header: bytes, buffers: int, body: memoryview) -> int:
         offset, length = struct.unpack_from("<qq", header, buffers + 4 + 16 * number)
         if length:
             (size,) = struct.unpack_from("<q", body, offset)
+            if size < -1:  # would hide what another buffer claims
+                raise ValueError(f"a buffer of {size} bytes")
             claimed += length if size == -1 else size
     return claimed
 

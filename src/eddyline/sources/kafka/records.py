@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from eddyline.dialects import Dialect, read_flows
+from eddyline.dialects import Dialect, ReadFlows, read_flows
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, empty_flows
 from eddyline.sources.files.json import json_piece
@@ -78,20 +79,16 @@ class Decoder:
             return records[at].value if counts[at] == 1 else piece.lines(line)
 
         rejected += [(*place(row), why, raw(row)) for row, why, _ in piece.rejected]
-        missing = self._missing(piece.table)
-        if missing:
-            rejected += [(*place(row), missing, raw(row)) for row in piece.rows.tolist()]
-            return empty_flows(), self._rejected(sorted(rejected))
-        flows, good, reasons = self._flows(piece.table)
-        for row, why in zip(piece.rows[~good].tolist(), reasons, strict=True):
-            rejected.append((*place(row), why, raw(row)))
+        flows, whys = self._complete(piece.table)
+        rejected += [(*place(row), whys[at], raw(row)) for at, row in enumerate(piece.rows.tolist()) if at in whys]
         return flows, self._rejected(sorted(rejected))
 
     def protobuf(self, records: Sequence[Record]) -> tuple[pa.Table, pa.Table]:
         """Flows of records that hold one message of goflow2 each. Never raises."""
         table, sound = protobuf_columns([record.value for record in records])
-        flows, good, reasons = self._flows(table)
-        whys = dict(zip(np.flatnonzero(sound)[~good].tolist(), reasons, strict=True))
+        flows, bad = self._flows(table)
+        places = np.flatnonzero(sound).tolist()
+        whys = {places[row]: why for row, why in bad.items()}
         whys |= dict.fromkeys(np.flatnonzero(~sound).tolist(), "no protobuf message of goflow2")
         return flows, self._rejected([(records[at].offset, 0, whys[at], records[at].value) for at in sorted(whys)])
 
@@ -100,21 +97,41 @@ class Decoder:
         if missing:
             return empty_flows(), self._whole(record, missing)
         try:
-            flows, good, reasons = self._flows(table)
+            flows, whys = self._flows(table)
         except ConfigError as error:  # a column of a type that no flow comes from: this record's fault, not ours
             return empty_flows(), self._whole(record, str(error))
-        rows = np.flatnonzero(~good)
-        shown = _rows(table, rows[:MOST_BAD_ROWS])
-        kept = zip(rows.tolist(), reasons, shown, strict=False)
+        bad, reasons = list(whys), list(whys.values())
+        shown = _rows(table, np.array(bad[:MOST_BAD_ROWS], np.int64))
+        kept = zip(bad, reasons, shown, strict=False)
         found = [(record.offset, row, why, raw) for row, why, raw in kept]
-        if len(rows) > len(shown):
-            more = f"{len(rows) - len(shown):,} more rows, the first: {reasons[len(shown)]}"
+        if len(bad) > len(shown):
+            more = f"{len(bad) - len(shown):,} more rows, the first: {reasons[len(shown)]}"
             found.append((record.offset, 0, more, record.value))
         return flows, self._rejected(found)
 
-    def _flows(self, table: pa.Table) -> tuple[pa.Table, NDArray[np.bool_], list[str]]:
+    def _flows(self, table: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+        """The flows of raw rows, and why which rows are none; those of another kind, as DNS events, are in neither."""
+        return _read_rows(read_flows(self.dialect, table, self.site))
+
+    def _complete(self, table: pa.Table) -> tuple[pa.Table, dict[int, str]]:
+        """The same; a row without a value in a required column is none, whatever columns its neighbours have."""
         read = read_flows(self.dialect, table, self.site)
-        return read.flows, read.good, read.reasons
+        flows, whys = _read_rows(read)
+        lacking = self._lacking(table)
+        good = np.flatnonzero(read.good)
+        whys |= {row: lacking[row] for row in good.tolist() if row in lacking}
+        return flows.filter(pa.array(~np.isin(good, list(lacking)), pa.bool_())), dict(sorted(whys.items()))
+
+    def _lacking(self, table: pa.Table) -> dict[int, str]:
+        """What each row lacks that lacks something; absent and null are the same in JSON."""
+        lacking: defaultdict[int, list[str]] = defaultdict(list)
+        for group in (*self.dialect.required, *([(self.site,)] if self.site else [])):
+            known = np.zeros(table.num_rows, np.bool_)
+            for name in set(group) & set(table.column_names):
+                known |= table[name].is_valid().to_numpy()
+            for row in np.flatnonzero(~known).tolist():
+                lacking[row].append(" or ".join(group))
+        return {row: f"lacks {', '.join(names)} (dialect {self.dialect.name})" for row, names in lacking.items()}
 
     def _missing(self, table: pa.Table) -> str:
         lacking = self.dialect.missing(table.column_names)
@@ -137,6 +154,11 @@ class Decoder:
             "raw": [raw for _, _, _, raw in found],
         }
         return pa.table(columns, schema=REJECTED_SCHEMA)
+
+
+def _read_rows(read: ReadFlows) -> tuple[pa.Table, dict[int, str]]:
+    bad = np.flatnonzero(~(read.good | read.other)).tolist()
+    return read.flows, dict(zip(bad, read.reasons, strict=True))
 
 
 def _arrow_table(value: bytes) -> pa.Table:
@@ -182,7 +204,7 @@ def _rows(table: pa.Table, rows: NDArray[np.int64]) -> list[bytes]:
     """A row has no bytes of its own: as JSON it is at least readable. None at all where Python has no such value."""
     try:
         found = table.take(rows).to_pylist()
-    except (OverflowError, ValueError):  # a time that no calendar has, say: then the record is kept whole
+    except (OverflowError, ValueError, NotImplementedError):  # a time that no calendar has, say: it is kept whole
         return []
     return [json.dumps(row, default=str).encode() for row in found]
 

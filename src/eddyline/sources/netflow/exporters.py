@@ -21,6 +21,7 @@ MAX_TEMPLATES: Final = 1024  # an exporter
 MAX_TEMPLATES_TOTAL: Final = 16_384  # and as many exporters
 MAX_DOMAINS: Final = 1024  # whose options are kept, an exporter
 MAX_SAMPLERS: Final = 64  # a domain
+_ALL: Final = frozenset({2, 3})  # withdrawn ids that stand for all data and all options templates
 
 
 @dataclass(slots=True)
@@ -49,17 +50,17 @@ class Exporter:
 
     def learn(self, domain: int, layout: Layout, body: bytes) -> tuple[int, str]:
         """Keep what an options data set says: how many records it has, and why it was not read."""
-        kept, reason = layout.records(body)
-        view = np.frombuffer(kept, layout.type_)
+        kept, count, reason = layout.records(body)
         if reason or not {"rate", "boot"} & set(layout.type_.names or ()):
-            return len(view), reason
+            return count, reason
+        view = np.frombuffer(kept, layout.type_)
         options = self.told(domain)
         if "rate" in (layout.type_.names or ()):
             _learn_rates(options.rates, view[:MAX_SAMPLERS])
         if "boot" in (layout.type_.names or ()):
             options.boot_ms = min(int(integers(view["boot"])[-1]), 1 << 48)
         self.keep_options(domain, options)
-        return len(view), reason
+        return count, reason
 
     def keep_options(self, domain: int, options: Options) -> None:
         """Take what a domain said; the domain that was silent longest is forgotten."""
@@ -107,13 +108,14 @@ class Exporters:
             sets: whether it is one of options templates, and its content.
         """
         changed: list[int] = []
-        reason = ""
+        reason, all_gone = "", set[int]()  # a message that withdraws all of them again and again would cost seconds
         for options, body in sets:
             for template_id, template in templates(self._form, body, options):
                 if exporter.templates.get((domain, template_id)) == template:
                     continue  # sent again, as exporters do every few datagrams
-                if self._form.ipfix and not template.spec and template_id:
+                if self._form.ipfix and not template.spec and template_id and template_id not in all_gone:
                     changed += self._withdraw(exporter, domain, template_id)
+                    all_gone |= {template_id} & _ALL
                 elif template_id < 256 or not sane(self._form, template):
                     reason = f"{self._form.name} template {template_id} is malformed or beyond the limits"
                     break
@@ -136,15 +138,14 @@ class Exporters:
 
     def _withdraw(self, exporter: Exporter, domain: int, template_id: int) -> list[int]:
         """Forget a template; the ids 2 and 3 stand for all data and all options templates (RFC 7011 section 8.1)."""
-        gone = [
-            (of, known)
-            for (of, known), template in exporter.templates.items()
-            if of == domain and (known == template_id or template_id == 2 + (template.scope is not None))
-        ]
+        known = exporter.templates
+        gone = [key for key in [(domain, template_id)] if key in known]
+        if template_id in _ALL:
+            gone = [key for key in known if key[0] == domain and template_id == 2 + (known[key].scope is not None)]
         for key in gone:
-            del exporter.templates[key]
+            del known[key]
         self._templates -= len(gone)
-        return [known for _, known in gone]
+        return [each for _, each in gone]
 
     def _forget_oldest(self) -> None:
         self._templates -= len(self._known.popitem(last=False)[1].templates)

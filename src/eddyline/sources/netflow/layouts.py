@@ -45,21 +45,22 @@ class Layout:
     options: bool
     segments: tuple[int, ...]  # bytes between variable-length fields; empty where there are none
 
-    def records(self, body: bytes) -> tuple[bytes, str]:
-        """The whole records of a data set's content, without padding; or why there are none.
+    def records(self, body: bytes) -> tuple[bytes, int, str]:
+        """The whole records of a data set's content, without padding, and how many; or why there are none.
 
         Padding is under 4 bytes (nProbe's is not zero); more, with content, means that another template was used.
         """
         name, size = self.form.name, self.type_.itemsize
         if self.segments:
             kept, count = cut(self.segments, body)
-            return (kept, "") if count > 0 else (b"", f"{name} data set does not fit its variable-length template")
+            fits = count > 0
+            return (kept, count, "") if fits else (b"", 0, f"{name} data set does not fit its variable-length template")
         rest = len(body) % size
         if len(body) < size:
-            return b"", f"{name} data set of {len(body)} bytes is shorter than its template's record of {size}"
+            return b"", 0, f"{name} data set of {len(body)} bytes is shorter than its template's record of {size}"
         if rest > 3 and any(body[-rest:]):
-            return b"", f"{name} data set of {len(body)} bytes does not fit its template's records of {size}"
-        return body[:-rest] if rest else body, ""
+            return b"", 0, f"{name} data set of {len(body)} bytes does not fit its template's records of {size}"
+        return body[: len(body) - rest], len(body) // size, ""
 
 
 @dataclass(slots=True)

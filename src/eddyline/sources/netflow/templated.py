@@ -128,12 +128,7 @@ class _Batch:
 
     def follow(self, stream: Stream, sequence: int, step: int) -> None:
         """Count what was lost before a datagram that moves its sequence on by `step`; below 0 nobody knows how far."""
-        if sequence != stream.expected:
-            missing = stream.missing(sequence)
-            if missing:
-                self.into.counts["sequence_gaps"] += 1
-                self.into.counts["missing_flows" if self.form.ipfix else "missing_datagrams"] += missing
-        stream.expected = (sequence + step) & 0xFFFFFFFF if step >= 0 else -1
+        stream.follow(sequence, step, self.into.counts, "flows" if self.form.ipfix else "datagrams")
 
     def close(self, origin: str, domain: int) -> None:
         """Start new runs from here for that exporter."""
@@ -238,16 +233,16 @@ class TemplatedDecoder:
             return 0, "" if known else f"{self.form.name} set id {set_id} is reserved"
         if layout is None:
             return -1, self._wait(place.key, body, raw, batch.into)
-        kept, reason = layout.records(body)
+        kept, count, reason = layout.records(body)
         if reason:
             return -1, reason
         if not layout.family:
-            return len(kept) // layout.type_.itemsize, self._no_ends
+            return count, self._no_ends
         run = batch.run(layout, place.key, place.exporter, place.stream)
         run.orders.append(place.order)
         run.heads.append(raw[: self.form.header.itemsize])
         run.bodies.append(kept)
-        return len(kept) // layout.type_.itemsize, ""
+        return count, ""
 
     def _layout(self, exporter: Exporter, domain: int, set_id: int) -> Layout | None:
         known = exporter.templates.get((domain, set_id))

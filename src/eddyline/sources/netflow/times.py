@@ -18,7 +18,7 @@ _SPANS: Final = ((162, 1), (161, 1000))  # flowDuration, and its unit in microse
 _UNIT_US: Final = {"us": 1, "ms": 1000, "s": 1_000_000}
 _NTP: Final = {"us": 1 << 60, "ns": 1 << 63}  # larger values are NTP times (RFC 7011 section 6.1.9 and 6.1.10)
 _NTP_EPOCH_S: Final = 2_208_988_800  # NTP: seconds since 1900, then a 32-bit fraction
-_LATEST_US: Final = 1 << 62
+_LATEST_US: Final = 1 << 61  # a start and a duration together stay in int64
 
 Places = Mapping[int, tuple[int, int]]  # element to (offset, bytes) in the record
 
@@ -73,7 +73,8 @@ def times(clock: str, unit_us: int, piece: Array, base_us: Array, uptime: Array)
             return end, np.minimum(span, np.maximum(end, 0))
         return end, np.maximum(end - _set(known["start"], end), 0)
     if "start" in known:
-        return _set(known["start"] + span, base_us, known["start"]), span
+        end = _set(known["start"] + span, base_us, known["start"])
+        return end, np.minimum(span, np.maximum(end, 0))
     return base_us, np.minimum(span, base_us)
 
 

@@ -25,6 +25,7 @@ GATHER_S: Final = 0.2  # a batch is at most this old
 GATHER_DATAGRAMS: Final = 8192  # and at most this long
 IDLE_S: Final = 1.0
 _LARGEST: Final = 65_535  # bytes of a UDP datagram
+_HELD_BYTES: Final = 256  # that Linux counts beyond the content of each, at least
 _SO_RCVBUFFORCE: Final = 33  # Linux: beyond net.core.rmem_max, for processes that may administrate the network
 _SO_MEMINFO: Final = 55  # Linux 4.12: nine numbers about a socket's memory
 _DROPS: Final = 8  # the place of datagrams that the kernel dropped because the buffer was full
@@ -151,12 +152,12 @@ class NetflowSource:
 
     def _drain(self) -> Iterator[FlowBatch]:
         """What the kernel holds at the stop; under a flood no more than its buffer can hold, so that this ends."""
-        left = self.recv_buffer_bytes
+        left = 2 * self.recv_buffer_bytes  # as the kernel counts, to which a datagram is larger than its content
         empty = False
         while not empty:
             datagrams: list[tuple[str, bytes]] = []
             empty = self._read(datagrams, self._gather_datagrams)
-            left -= sum(len(raw) for _, raw in datagrams)
+            left -= sum(_HELD_BYTES + len(raw) for _, raw in datagrams)
             empty = empty or left <= 0
             yield self._decoded(datagrams, last=empty)
 

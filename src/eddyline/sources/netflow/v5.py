@@ -18,6 +18,7 @@ Array = NDArray[Any]
 Datagram = tuple[int, str, bytes]  # arrival number in the batch, exporter's address, bytes as received
 
 CHUNK: Final = 8192  # records converted at a time: the strided reads of one chunk stay in the second-level cache
+_LATE: Final = 1024  # units that a datagram may come late; an exporter that restarts is further behind, or just begun
 SLACK_US: Final = 1_000_000  # a header counts whole seconds, so a flow may end up to a second after it
 _SEQUENCES: Final = 65_536  # exporters whose sequence is followed, least recently seen dropped first
 
@@ -78,8 +79,9 @@ class Decoded:
 
 
 class Stream:
-    """The export sequence of one device and domain, modulo 2^32. A restart or a late datagram is no gap.
+    """The export sequence of one device and domain, modulo 2^32: of flows (v5), datagrams (v9), records (IPFIX).
 
+    A restart is no gap, and neither is a late datagram, up to `_LATE` behind: the next one is expected as before.
     `expected` is the next number, -1 after a datagram of which nobody knows how far it moved the sequence on.
     """
 
@@ -88,10 +90,15 @@ class Stream:
     def __init__(self, expected: int) -> None:
         self.expected = expected
 
-    def missing(self, sequence: int) -> int:
-        """Units (v5: flows, v9: datagrams, IPFIX: records) lost before this datagram; 0 where `expected` is below 0."""
-        ahead = (sequence - self.expected) & 0xFFFFFFFF
-        return ahead if self.expected >= 0 and ahead < 0x80000000 else 0
+    def follow(self, sequence: int, step: int, counts: Counter[str], unit: str) -> None:
+        """Count the `unit` lost before a datagram that moves the sequence on by `step`, below 0 if unknown."""
+        ahead = (sequence - self.expected) & 0xFFFFFFFF if self.expected >= 0 else 0
+        if ahead >= (1 << 32) - _LATE:
+            return
+        if 0 < ahead < 1 << 31:
+            counts["sequence_gaps"] += 1
+            counts[f"missing_{unit}"] += ahead
+        self.expected = (sequence + step) & 0xFFFFFFFF if step >= 0 else -1
 
 
 class Sequences:
@@ -162,11 +169,7 @@ def _follow(kept: Sequence[Datagram], heads: Array, into: Decoded, sequences: Se
             found = known[origin, engine] = (sequences.stream(origin, engine, sequence), code)
         stream, code = found
         codes.append(code)
-        missing = stream.missing(sequence)
-        stream.expected = (sequence + count) & 0xFFFFFFFF
-        if missing:
-            into.counts["sequence_gaps"] += 1
-            into.counts["missing_flows"] += missing
+        stream.follow(sequence, count, into.counts, "flows")
     return codes
 
 
@@ -209,10 +212,11 @@ def from_uptime(base_us: Array, uptime: Array, first: Array, last: Array) -> tup
 def settle(
     columns: dict[str, Array], part: slice, end: Array, duration: Array, base_us: Array, counts: Counter[str]
 ) -> None:
-    """Write the times of `part`; a flow that ends over a second after its export is moved back to it, whole."""
+    """Write the times of `part`; a flow that ends over a second after its export is moved back to it, from 1970 on."""
     ahead = end > base_us + SLACK_US
     if ahead.any():
         counts["clamped_times"] += int(ahead.sum())
         end = np.where(ahead, base_us, end)
+        duration = np.where(ahead, np.minimum(duration, base_us), duration)
     columns["ts_end"][part], columns["duration_us"][part] = end, duration
     np.subtract(end, duration, out=columns["ts_start"][part])
