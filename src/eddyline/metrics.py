@@ -66,6 +66,7 @@ class Counts:
         rejected: records that could not be read, by reason.
         latency_s: seconds from the moment a window closed until the sinks had it, oldest first dropped.
         source: totals that the source keeps, such as gaps in the sequence of an exporter.
+        exporters: the same by exporter, which is told by a number; of several runs, one at most listens.
         bucket: most alert groups in a site's drift bucket; far beyond `drift.FREE` for a day, recalibrate.
         seconds: how long the run took.
         bytes: of the scored flows, both directions, as observed.
@@ -85,6 +86,7 @@ class Counts:
     rejected: Counter[str] = field(default_factory=Counter)
     latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     source: Mapping[str, int] = field(default_factory=dict)
+    exporters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     bucket: float = 0.0
     seconds: float = 0.0
     bytes: int = 0
@@ -104,6 +106,7 @@ class Counts:
                 setattr(total, name, getattr(total, name) + getattr(one, name))
             total.rejected.update(one.rejected.copy())
             source.update(dict(one.source))
+            total.exporters = one.exporters or total.exporters
             total.latency_s.extend(one.latency_s.copy())
             total.recent.extend(one.recent.copy())
             total.bucket = max(total.bucket, one.bucket)

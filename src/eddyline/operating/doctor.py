@@ -27,7 +27,6 @@ from eddyline.operating.findings import Finding
 from eddyline.operating.running import running, told
 from eddyline.operating.status import Status, StatusServer
 from eddyline.sources import open_source
-from eddyline.sources.netflow.decoder import Decoder
 from eddyline.sources.netflow.udp import RECV_BUFFER_BYTES, NetflowSource, open_netflow, wall_clock
 
 _RMEM_MAX: Final = Path("/proc/sys/net/core/rmem_max")
@@ -93,7 +92,7 @@ def _buffer(granted: int) -> Finding:
 
 
 def _heard(source: NetflowSource, checked: bool, seconds: float, stop: Event, report: Report) -> Exporters:
-    exporters, began = Exporters(Decoder(checked=checked)), time.monotonic()
+    exporters, began = Exporters(checked), time.monotonic()
     while not stop.is_set() and (passed := time.monotonic() - began) < seconds:
         exporters.take(source.listen(), wall_clock())
         report("listening", int(passed), int(seconds), f"{len(exporters.seen)} exporters")

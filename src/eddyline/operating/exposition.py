@@ -52,6 +52,12 @@ def _lines(counts: Counts, now_s: float) -> Iterator[str]:
     yield from _metric(
         "source_total", "counter", "What the source counts on the way to it.", _by_label("what", counts.source)
     )
+    each = [
+        ({"exporter": number, "what": what}, float(count))
+        for number, counted in counts.exporters.items()
+        for what, count in counted.items()
+    ]
+    yield from _metric("exporter_total", "counter", "The same by exporter; its address stands in the log only.", each)
     yield from _gauges(counts, now_s)
     yield from _histogram("flow_p", "Scored flows by p-value: of benign ones, a share p lies at or below p.", counts.p)
     yield from _histogram("window_to_sink_seconds", "From the close of a window until the sinks had it.", counts.took_s)
