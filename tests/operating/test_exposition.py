@@ -9,7 +9,7 @@ import pytest
 
 from eddyline import __version__
 from eddyline.combine import ScoredFlows
-from eddyline.metrics import Counts
+from eddyline.metrics import Counts, Standing
 from eddyline.operating.exposition import exposition
 from eddyline.windows import Window
 from tests.test_graphs import window
@@ -98,9 +98,22 @@ def test_the_reference_parser_reads_every_metric() -> None:
     parser = pytest.importorskip("prometheus_client.parser", reason="no prometheus-client installed")
     counts = counted()
     counts.rejected = Counter({'a "quote"\\ and\nmore': 4})
+    counts.exporters = {"1": {"datagrams": 7, "sequence_gaps": 2}}
+    counts.partitions = {("flows", 3): Standing(9, 150_000_000), ("flows", 4): Standing(None, None)}
     families = {family.name: family for family in parser.text_string_to_metric_families(exposition(counts, 200.0))}
     assert families["eddyline_flows"].type == "counter"
     assert families["eddyline_flow_p"].type == "histogram"
+    read = {
+        name: [(sample.labels, sample.value) for sample in families[f"eddyline_{name}"].samples]
+        for name in ("exporter", "kafka_records_behind", "kafka_window_lag_seconds")
+    }
+    place = {"topic": "flows", "partition": "3"}
+    assert read == {
+        "exporter": [
+            ({"exporter": "1", "what": "datagrams"}, 7), ({"exporter": "1", "what": "sequence_gaps"}, 2),
+        ],
+        "kafka_records_behind": [(place, 9)], "kafka_window_lag_seconds": [(place, 50)],
+    }  # fmt: skip
     assert families["eddyline_rejected_records"].samples[0].labels == {"reason": 'a "quote"\\ and\nmore'}
     assert {family.type for family in families.values()} == {"counter", "gauge", "histogram"}
 
@@ -109,3 +122,12 @@ def test_an_empty_run_says_zero_and_no_lag() -> None:
     text = exposition(Counts(), 0.0)
     assert "eddyline_flows_total 0\n" in text
     assert not re.search(r"^eddyline_lag_seconds", text, re.MULTILINE)
+
+
+def test_partitions_beyond_the_bound_are_told_by_the_worst_of_them() -> None:
+    standings = {("flows", n): Standing(n, (300 - n) * 1_000_000) for n in range(300)}
+    text = exposition(Counts(partitions=standings), 1_000.0)
+    lines = [line for line in text.splitlines() if line.startswith("eddyline_kafka_")]
+    assert len(lines) == 2 * 201
+    assert lines[200] == 'eddyline_kafka_records_behind{topic="flows",partition="others"} 299.0'
+    assert lines[-1] == 'eddyline_kafka_window_lag_seconds{topic="flows",partition="others"} 999.0'

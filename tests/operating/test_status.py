@@ -130,6 +130,7 @@ def test_a_running_service_tells_what_it_counts() -> None:
     for line in ("eddyline_flows_total 21", "eddyline_bytes_total 1200", "eddyline_windows_total 1",
                  "eddyline_flow_p_count 20", "eddyline_window_to_sink_seconds_count 1",
                  'eddyline_rejected_records_total{reason="not NetFlow vN or vN, nor IPFIX"} 1',
+                 'eddyline_exporter_total{exporter="1",what="bad_datagrams"} 1.0',
                  'eddyline_queue_size_batches{queue="read"} 4.0'):  # fmt: skip
         assert f"\n{line}\n" in text, text
     lag = re.search(r"\neddyline_lag_seconds (\S+)\n", text)

@@ -17,7 +17,11 @@ _ROWS: Final = 8_192  # of a value to begin with, about half of that
 
 def arrow_values(scored: ScoredFlows) -> Iterator[tuple[int, int, bytes]]:
     """(first row, rows, bytes) of the window in pieces, Scored output v1, each with the dictionaries that it needs."""
-    table = scored.table()
+    return table_values(scored.table())
+
+
+def table_values(table: pa.Table) -> Iterator[tuple[int, int, bytes]]:
+    """The same of any table of flows."""
     for first in range(0, table.num_rows, _ROWS):
         yield from _pieces(table.slice(first, _ROWS), first)
 

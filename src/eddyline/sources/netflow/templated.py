@@ -26,7 +26,7 @@ _PAIR: Final = struct.Struct(">HH")
 _Key = tuple[str, int, int]  # exporter's address (never its port), domain, template id
 _Open = tuple[Run, Stream, int]  # and the bytes of a record
 _NEVER: Final = 1 << 16  # longer than any set: never fits
-_NO_RUN: Final = (Run(compile_template(V9, Template(b"", None), True), 0, 0), Stream(0), _NEVER)
+_NO_RUN: Final = (Run(compile_template(V9, Template(b"", None), True), 0, 0), Stream(0, ""), _NEVER)
 _NO_RUNS: Final[dict[int, _Open]] = {}
 
 
@@ -128,7 +128,7 @@ class _Batch:
 
     def follow(self, stream: Stream, sequence: int, step: int) -> None:
         """Count what was lost before a datagram that moves its sequence on by `step`; below 0 nobody knows how far."""
-        stream.follow(sequence, step, self.into.counts, "flows" if self.form.ipfix else "datagrams")
+        stream.follow(sequence, step, self.into, "flows" if self.form.ipfix else "datagrams")
 
     def close(self, origin: str, domain: int) -> None:
         """Start new runs from here for that exporter."""
@@ -254,7 +254,7 @@ class TemplatedDecoder:
     def _wait(self, key: _Key, body: bytes, raw: bytes, into: Decoded) -> str:
         if not body:
             return f"{self.form.name} data set {key[2]} is empty"
-        into.counts["unknown_templates"] += 1
+        into.count(key[0], "unknown_templates")
         newest = next(reversed(self._waiting.values()), None)
         cost = len(body) if newest is not None and newest.raw is raw else len(raw)
         self._serial += 1

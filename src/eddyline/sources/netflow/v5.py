@@ -72,6 +72,12 @@ class Decoded:
     exporters: dict[str, int] = field(default_factory=dict)  # "address/domain" to code
     rejected: list[Rejected] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    by_exporter: Counter[tuple[str, str]] = field(default_factory=Counter)  # by (address, what)
+
+    def count(self, origin: str, what: str, number: int = 1) -> None:
+        """Count what happened to the exporter at that address."""
+        self.counts[what] += number
+        self.by_exporter[origin, what] += number
 
     def reject(self, arrival: int, origin: str, raw: bytes, reason: str) -> None:
         """Keep `raw` and why it could not be read."""
@@ -82,22 +88,23 @@ class Stream:
     """The export sequence of one device and domain, modulo 2^32: of flows (v5), datagrams (v9), records (IPFIX).
 
     A restart is no gap, and neither is a late datagram, up to `_LATE` behind: the next one is expected as before.
-    `expected` is the next number, -1 after a datagram of which nobody knows how far it moved the sequence on.
+    `expected` is the next number, -1 after a datagram of which nobody knows how far it moved the sequence on;
+    `origin` the address of the device.
     """
 
-    __slots__ = ("expected",)
+    __slots__ = ("expected", "origin")
 
-    def __init__(self, expected: int) -> None:
-        self.expected = expected
+    def __init__(self, expected: int, origin: str) -> None:
+        self.expected, self.origin = expected, origin
 
-    def follow(self, sequence: int, step: int, counts: Counter[str], unit: str) -> None:
+    def follow(self, sequence: int, step: int, into: Decoded, unit: str) -> None:
         """Count the `unit` lost before a datagram that moves the sequence on by `step`, below 0 if unknown."""
         ahead = (sequence - self.expected) & 0xFFFFFFFF if self.expected >= 0 else 0
         if ahead >= (1 << 32) - _LATE:
             return
         if 0 < ahead < 1 << 31:
-            counts["sequence_gaps"] += 1
-            counts[f"missing_{unit}"] += ahead
+            into.count(self.origin, "sequence_gaps")
+            into.count(self.origin, f"missing_{unit}", ahead)
         self.expected = (sequence + step) & 0xFFFFFFFF if step >= 0 else -1
 
 
@@ -112,7 +119,7 @@ class Sequences:
         key = (origin, domain)
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = Stream(sequence)
+            stream = self._streams[key] = Stream(sequence, origin)
             if len(self._streams) > _SEQUENCES:
                 self._streams.popitem(last=False)
         else:
@@ -169,7 +176,7 @@ def _follow(kept: Sequence[Datagram], heads: Array, into: Decoded, sequences: Se
             found = known[origin, engine] = (sequences.stream(origin, engine, sequence), code)
         stream, code = found
         codes.append(code)
-        stream.follow(sequence, count, into.counts, "flows")
+        stream.follow(sequence, count, into, "flows")
     return codes
 
 
