@@ -44,7 +44,7 @@ def per_flow(graph: FlowGraph) -> dict[str, np.ndarray]:
     said = {
         field.name: getattr(columns, field.name)[ends[of.get(field.name, "")]]
         for field in fields(HabitColumns)
-        if field.name not in ("keys", "host_known")
+        if field.name not in ("keys", "host_known", "probes")
     }
     said["host_known"] = np.stack([columns.host_known[ends["sent"], 0], columns.host_known[ends["received"], 1]], 1)
     return said | {
