@@ -103,4 +103,4 @@ def test_what_is_known_is_not_new() -> None:
 
 def test_an_empty_window_teaches_nothing() -> None:
     found, _ = taught([], [])
-    assert [batch.keys.size for batch in found.values()] == [0] * 4
+    assert [batch.keys.size for batch in found.values()] == [0] * 6

@@ -1,8 +1,9 @@
 """What hosts, pairs and services of a site usually do: read before a window is scored, updated after it.
 
 Counts of a window are compared with the host's own earlier windows, meetings with how often the host meets anybody
-new, sizes with those of the same pair, host and service. Everything fades over about a week of minutes and every table
-is bounded. Counts, sizes and rates of flagged flows are not learned, or a long attack would become the habit.
+new, sizes with those of the same pair, host and service, first meetings without an answer with how many the host has in
+a day. Everything fades over about a week of minutes and every table is bounded. Counts, sizes and rates of flagged
+flows are not learned, or a long attack would become the habit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from eddyline.habits.conversations import OWN, Conversations
 from eddyline.habits.lessons import Batch, Lesson, lesson
+from eddyline.habits.probes import DAY
 from eddyline.habits.reading import COUNTS, HabitColumns, read
 from eddyline.habits.tables import Floats, Table
 
@@ -28,7 +30,10 @@ LAG: Final = 1  # window k is scored with the memory as it was after window k - 
 TAU: Final = 10_000.0  # windows after which a habit has faded to 1/e: a week of minutes
 LIMIT: Final = 1 << 20  # keys of each table
 FLAGGED: Final = 0.3  # of a meeting: what a flagged flow teaches; its counts and sizes teach nothing
-_TABLES: Final = {"hosts": (4, len(COUNTS)), "pairs": (1, 2), "seen": (0, 0), "sizes": (0, len(OWN))}
+_TABLES: Final = {
+    "hosts": (4, len(COUNTS), TAU), "pairs": (1, 2, TAU), "seen": (0, 0, TAU), "sizes": (0, len(OWN), TAU),
+    "probes": (0, 0, DAY), "probing": (0, 1, TAU),
+}  # plain sums, things with a mean and a square, windows after which it fades  # fmt: skip
 
 
 def judged(windows: Sequence[T]) -> Sequence[T]:
@@ -59,7 +64,7 @@ class Habits:
     @classmethod
     def empty(cls, limit: int = LIMIT) -> Self:
         """Return the memory of a site never seen; its tables hold `limit` keys at most."""
-        return cls({name: Table.empty(limit, *shape, TAU) for name, shape in _TABLES.items()})
+        return cls({name: Table.empty(limit, *shape) for name, shape in _TABLES.items()})
 
     def read(self, window: Conversations, now: int) -> HabitColumns:
         """Look up what is usual for everything in a window; changes nothing."""
@@ -96,7 +101,7 @@ class Habits:
     def of(cls, parts: Mapping[str, NDArray[Any]], limit: int = LIMIT) -> Self:
         """Read `parts` back; raises KeyError where one is missing."""
         tables = {
-            name: Table.of({part: parts[f"{name}/{part}"] for part in ("keys", "rows", "last")}, limit, *shape, TAU)
+            name: Table.of({part: parts[f"{name}/{part}"] for part in ("keys", "rows", "last")}, limit, *shape)
             for name, shape in _TABLES.items()
         }
         places = sorted({int(name.split("/")[0].split()[1]) for name in parts if name.startswith("waiting ")})

@@ -63,6 +63,8 @@ def lesson(window: Conversations, columns: HabitColumns, weight: Floats, flagged
         window, columns: as they were scored.
         weight: of each flow, 1, or 0 where it was flagged, (E,): flagged counts, sizes and rates are never learned.
         flagged: what a flagged flow still counts for as a meeting of two hosts, which has taken place after all.
+
+    Probes are counted whether flagged or not.
     """
     keys = columns.keys
     kept = np.bincount(window.of_flow, weight, minlength=len(window)).astype(np.float64)
@@ -72,6 +74,8 @@ def lesson(window: Conversations, columns: HabitColumns, weight: Floats, flagged
         "pairs": _pair_batch(window, columns, keys, kept, met),
         "seen": _seen_batch(window, keys, met),
         "sizes": _size_batch(window, columns, weight),
+        "probes": Batch.of(keys.sent[None], columns.probes.sent, np.zeros((len(window.host_keys), 0))),
+        "probing": _probing_batch(window, columns, keys, kept),
     }
 
 
@@ -100,6 +104,12 @@ def _host_batch(window: Conversations, columns: HabitColumns, keys: WindowKeys, 
         parts.append((np.stack([own, everyone], 1), weight, table, more))
     both, weight, table, more = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Batch.of(both.T, weight, table, None, more)
+
+
+def _probing_batch(window: Conversations, columns: HabitColumns, keys: WindowKeys, kept: Floats) -> Batch:
+    weight = _shares(window.source[window.pair], kept, window.flows, len(window.host_keys))
+    everyone = np.full(len(weight), marked(SITE, SENT, 0)[0])
+    return Batch.of(np.stack([keys.sent, everyone]), weight, columns.probes.taught[:, None])
 
 
 def _pair_batch(window: Conversations, columns: HabitColumns, keys: WindowKeys, kept: Floats, met: Floats) -> Batch:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from eddyline.habits.conversations import OWN, Conversations
 from eddyline.habits.keys import LEVELS, PAIR, RECEIVED, SENT, SITE, WindowKeys, marked
+from eddyline.habits.probes import Probes, probes
 from eddyline.habits.tables import Floats, Rows, Table
 from eddyline.hashing import Places
 
@@ -38,6 +39,7 @@ class HabitColumns:
         service_known: windows in which the destination had this service, (C,).
         port_known, tries: windows in which the source used this port, and its chance to try a new one, (C,).
         silence: chance that a flow like this gets no answer, (C,).
+        probes: first meetings without an answer, over a day.
         keys: what everything in the window is called in the tables.
         size_mean, size_sd: of the flow's own sizes, (C, 7), see OWN. size_known: flows behind them by level, (C, 5).
     """
@@ -57,6 +59,7 @@ class HabitColumns:
     port_known: Floats
     tries: Floats
     silence: Floats
+    probes: Probes
     size_mean: Floats
     size_sd: Floats
     size_known: Floats
@@ -81,13 +84,18 @@ def read(tables: Mapping[str, Table], window: Conversations, now: int) -> HabitC
     sends, receives = (_rate(hosts, rows, everyone, now, MET, PAIRS) for rows in (source, target))
     # The product of both would be right if they were independent; it claims more the longer a memory grows.
     meets = np.clip(np.maximum(sends[window.source], receives[window.target]), 1e-4, 0.999)
+    probing, before = tables["probing"], tables["probes"]
+    probed = probes(
+        window, known < NEW, before.weights(before.find(keys.sent), now),
+        _usual(probing, probing.find(marked(SITE, SENT, 0)), probing.find(keys.sent), now)[:, 0],
+    )  # fmt: skip
     silence, size = _sizes(tables["sizes"], keys, window, now)
     return HabitColumns(
         keys, sent, received, sent_usual, received_usual, np.log1p(window.spread),
         of_pair, _usual(pairs, pairs.find(marked(SITE, PAIR, 0)), pair_rows, now), known, meets,
         np.stack([hosts.weights(source, now), hosts.weights(target, now)], 1),
         seen.weights(seen.find(keys.service), now), seen.weights(seen.find(keys.port), now),
-        _rate(hosts, source, everyone, now, TRIED, PORTS)[window.source[window.pair]], silence, *size,
+        _rate(hosts, source, everyone, now, TRIED, PORTS)[window.source[window.pair]], silence, probed, *size,
     )  # fmt: skip
 
 

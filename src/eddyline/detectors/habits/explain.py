@@ -33,6 +33,7 @@ _RECEIVED: Final = (
     ("new hosts that contact the destination", "", "burst"),
     ("hosts that contact the destination on this port", "", "burst"),
 )
+_LATELY: Final = ("strangers that have not answered the source in a day", "", "probing")
 _PAIR: Final = (("flows between the two hosts", "", "burst"), ("ports tried between the two hosts", "", "probing"))
 _OWN: Final = (
     ("bytes sent", "B"), ("bytes received", "B"), ("packets sent", ""), ("packets received", ""), ("duration", "us"),
@@ -103,7 +104,15 @@ def _burst(columns: HabitColumns, place: int, pair: int, source: int, target: in
         best = int(np.argmax(strange))
         name, unit, kind = names[best]
         found.append((strange[best], (name, unit, _plain(counts[best]), _plain(usual[best, 0]), kind, about)))
+    if columns.probes.of[place]:
+        found.append(_lately(columns, source))
     return max(found, key=lambda one: one[0])[1]
+
+
+def _lately(columns: HabitColumns, source: int) -> tuple[float, _Row]:
+    (name, unit, kind), count = _LATELY, columns.probes.lately[source]
+    mean, sd = columns.probes.usual[source]
+    return tail(count, mean, sd, True), (name, unit, _plain(count), _plain(mean), kind, "source")
 
 
 def _size(window: Conversations, columns: HabitColumns, flow: int, place: int) -> _Row:

@@ -1,11 +1,11 @@
 """Five surprises of every flow, each "how unlikely is this under what the memory knows", in nats, larger is stranger.
 
-burst: counts of the window against the host's or pair's own windows; volume: the bytes its source sends, likewise;
-novelty: a first meeting, a service new at the destination, a port new at the source; no answer where one is usual;
-sizes unlike those of the same exchange before. Burst and novelty are the largest of several views of one event, which
-added up would count it several times. Bytes are no view of a burst: one download makes a minute's bytes strange every
-day, and in one maximum with the counts its tail would set the cap of both. Bytes that a host gets say nothing that the
-flow's own size does not.
+burst: counts of the window, or of a day's probes, against the host's or pair's own; volume: the bytes its source sends,
+likewise; novelty: a first meeting, a service new at the destination, a port new at the source; no answer where one is
+usual; sizes unlike those of the same exchange before. Burst and novelty are the largest of several views of one event,
+which added up would count it several times. Bytes are no view of a burst: one download makes a minute's bytes strange
+every day, and in one maximum with the counts its tail would set the cap of both. Bytes that a host gets say nothing
+that the flow's own size does not.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ def burst(window: Conversations, columns: HabitColumns) -> Floats:
     sent, received = columns.sent_usual, columns.received_usual
     by_source, by_target = _counted(columns.sent[:, :-1], sent), _counted(columns.received[:, :-1], received)
     by_pair = _counted(columns.of_pair, columns.pair_usual)
+    lately = _lately(columns.probes.lately, columns.probes.usual)
     found = np.empty(len(window))
     _burst(
         window.pair, window.source, window.target, by_source, by_target, by_pair, columns.spread, sent[:, -1],
-        received[:, -1], found,
+        received[:, -1], columns.probes.of, lately, found,
     )  # fmt: skip
     return found
 
@@ -64,13 +65,23 @@ def burst(window: Conversations, columns: HabitColumns) -> Floats:
 @njit(cache=True)
 def _burst(
     pair: Places, source: Places, target: Places, by_source: Floats, by_target: Floats, by_pair: Floats, spread: Floats,
-    sent: Floats, received: Floats, found: Floats,
+    sent: Floats, received: Floats, probe: NDArray[np.bool_], lately: Floats, found: Floats,
 ) -> None:  # fmt: skip
     for place in range(len(pair)):
         here, there = source[pair[place]], target[pair[place]]
         strangest = max(by_source[here], by_target[there], by_pair[pair[place]])
+        if probe[place]:
+            strangest = max(strangest, lately[here])  # said of the probes only, not of all that the host does that day
         strangest = max(strangest, tail(spread[place, 0], sent[here, 0], sent[here, 1], True))
         found[place] = max(strangest, tail(spread[place, 1], received[there, 0], received[there, 1], True))
+
+
+@njit(cache=True)
+def _lately(counts: Floats, usual: Floats) -> Floats:
+    found = np.empty(len(counts))
+    for row in range(len(counts)):
+        found[row] = tail(counts[row], usual[row, 0], usual[row, 1], True)
+    return found
 
 
 @njit(cache=True)
