@@ -14,6 +14,7 @@ from eddyline.alerts import Ints
 from eddyline.combine import Floats, ScoredFlows, combine
 from eddyline.contracts import Detector, Model
 from eddyline.drift import ALPHA, Drift
+from eddyline.errors import ArtifactError
 from eddyline.explanations import Explanation
 from eddyline.graphs import FlowGraph, build_graph, columns_of
 from eddyline.habits import Habits
@@ -58,9 +59,19 @@ class Memory:
 
 
 def memory_of(model: Model, site: str) -> Memory:
-    """Return what a model knows of a site when a service starts: what was saved with it, or nothing."""
+    """Return what a model knows of a site when a service starts: what was saved with it, or nothing.
+
+    Raises ArtifactError for what another version saved.
+    """
     parts = model.memories.get(site)
-    return replace(Memory.empty(), frozen=model.frozen) if parts is None else Memory.of(parts, model.frozen)
+    if parts is None:
+        return replace(Memory.empty(), frozen=model.frozen)
+    try:
+        return Memory.of(parts, model.frozen)
+    except KeyError as error:
+        raise ArtifactError(
+            f"model: what it remembers of site `{site}` lacks {error}: another version saved it; train the model again"
+        ) from error
 
 
 def score_window(window: Window, memory: Memory, model: Model) -> tuple[ScoredFlows, Memory]:

@@ -3,8 +3,9 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from eddyline.alerts import Alert, AlertSettings
 from eddyline.calibration import Calibration
 from eddyline.combine import ScoredFlows
 from eddyline.contracts import Model
-from eddyline.errors import SinkError, SourceError
+from eddyline.errors import ArtifactError, SinkError, SourceError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings
 from eddyline.scoring import Memory
@@ -96,9 +97,19 @@ def start(
     size: int = 2,
     flush: int = 1,
     resume: Commit | None = None,
+    memories: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> EmbeddedRun:
+    scored_by = replace(model(), memories=memories or {})
     return EmbeddedRun(
-        source, model(), sinks, SETTINGS, AlertSettings(), FlushSettings(flush), size, stop or threading.Event(), resume
+        source,
+        scored_by,
+        sinks,
+        SETTINGS,
+        AlertSettings(),
+        FlushSettings(flush),
+        size,
+        stop or threading.Event(),
+        resume,
     )
 
 
@@ -133,6 +144,12 @@ def test_the_memory_of_each_site_travels_with_the_commit() -> None:
     memory = Memory.of(source.commits[-1].memories["a"])
     assert memory.habits.windows == 5
     assert len(memory.habits.waiting) == 1  # the last window is not learned yet: what windows are scored with lags
+
+
+def test_a_memory_that_another_version_saved_is_refused_by_name() -> None:
+    known = {name: part for name, part in Memory.empty().parts().items() if name != "habits/probes/keys"}
+    with pytest.raises(ArtifactError, match=r"site `a` lacks 'probes/keys'.*train the model again"):
+        start(ListSource(minutes(2)), ListSink(), memories={"a": known}).run()
 
 
 def test_no_memory_is_copied_for_a_source_that_does_not_resume() -> None:
