@@ -1,0 +1,60 @@
+"""kafka://: flows that nobody has scored yet, to a topic that scoring replicas read; at least once.
+
+    kafka://BROKER:PORT/TOPIC?dead_letters=TOPIC
+
+A record is one Arrow IPC stream of flows of one site, keyed by the site, so that a site stays in one partition and in
+order. What could not be read goes to TOPIC.dead-letters.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from eddyline.flows import SCHEMA_VERSION, split_by_site
+from eddyline.kafka.address import parse_address
+from eddyline.kafka.client import Writer, make_topics
+from eddyline.sinks.kafka_rows import arrow_pieces, dead_letters
+
+_VERSION: Final = ("schema_version", SCHEMA_VERSION.encode())
+
+
+class FlowTopic:
+    """Takes flow tables; blocks while the client's buffer is full, raises SinkError for what no broker took.
+
+    Args:
+        writer: sends; closed with this. topic, dead_letters: where to.
+    """
+
+    def __init__(self, writer: Writer, topic: str, dead_letters: str) -> None:
+        self._writer, self._topic, self._dead_letters = writer, topic, dead_letters
+
+    def send(self, table: pa.Table) -> int:
+        """Hand over the flows of `table`, BATCH_SCHEMA, in its order within each site; how many."""
+        there = [name for name in table.column_names if table[name].null_count < table.num_rows]
+        for site, flows, _ in split_by_site(table):
+            for _, _, value in arrow_pieces(flows.select(there)):
+                self._writer.send(self._topic, value, site.encode(), [_VERSION, ("site", site.encode())])
+        return int(table.num_rows)
+
+    def reject(self, rejected: pa.Table) -> None:
+        """Hand over records that could not be read, as they came."""
+        for key, value, headers in dead_letters(rejected):
+            self._writer.send(self._dead_letters, value, key, [_VERSION, *headers])
+
+    def flush(self) -> None:
+        """Return when the brokers have everything; raises SinkError that counts what they have not."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and release; twice is once."""
+        self._writer.close()
+
+
+def open_flow_topic(url: str) -> FlowTopic:
+    """Open what a URL names and create the topics that are missing; raises ConfigError for what cannot work."""
+    where = parse_address(url, "kafka sink", ("dead_letters",))
+    dead = where.options.get("dead_letters", f"{where.topic}.dead-letters")
+    make_topics(where, {where.topic: (-1, {}), dead: (-1, {})}, "kafka sink")
+    return FlowTopic(Writer(where), where.topic, dead)
