@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -94,6 +95,13 @@ class Broker:
                 self._running.terminate()
             self._running.wait(60)
             self._running = None
+
+    def stall(self, seconds: float) -> None:
+        """Keep its connections and answer nobody for a while, as behind a disk that hangs."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._running.send_signal(signal.SIGCONT)
 
     def wait(self) -> None:
         """Return when it has ended."""
