@@ -171,7 +171,7 @@ def drain(address: str, folder: Path, topic: str, collector: Service, replicas: 
     """Stop everyone, then let one more run read the topic to its end and close the last windows."""
     time.sleep(2)
     assert collector.end(signal.SIGTERM) == 0, collector.said()
-    say(collector.said())
+    say("\n".join(f"  {line}" for line in collector.said().splitlines() if "flows/s" not in line))
     for replica in replicas:
         assert replica.end(signal.SIGTERM) == 0, replica.said()
     last = Service(

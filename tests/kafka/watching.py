@@ -37,7 +37,7 @@ class Watcher(threading.Thread):
             for number in self._consumer.list_topics(topic, 10).topics[topic].partitions
         ]
         self._consumer.assign(partitions)
-        self._stop = threading.Event()
+        self._over = threading.Event()
         self._flows: dict[str, list[np.ndarray]] = {}
         self.scoreless = self.late = 0
         self.windows: dict[tuple[str, int], int] = {}
@@ -46,7 +46,7 @@ class Watcher(threading.Thread):
 
     def run(self) -> None:
         quiet = 0.0
-        while not self._stop.is_set() or quiet < 3:
+        while not self._over.is_set() or quiet < 3:
             found = [one for one in self._consumer.consume(500, 0.1) if one.error() is None]
             quiet = 0.0 if found else quiet + 0.1
             for one in found:
@@ -55,7 +55,7 @@ class Watcher(threading.Thread):
 
     def finish(self) -> dict[str, np.ndarray]:
         """Read what is there, then stop: the flows of each site."""
-        self._stop.set()
+        self._over.set()
         self.join(120)
         assert not self.is_alive()
         return {site: np.concatenate(parts, axis=1) for site, parts in self._flows.items()}
