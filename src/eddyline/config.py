@@ -194,7 +194,7 @@ class SimulateSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="EDDYLINE_", extra="forbid", frozen=True)
 
-    sink: str = Field(description="file://x.parquet, or netflow://host:port?version=9")
+    sink: str = Field(description="file://x.parquet, netflow://host:port?version=9 or kafka://broker:port/topic")
     hosts: int = Field(300, ge=10, description="hosts of the network")
     seconds: float = Field(3600.0, ge=0, description="simulated time, seconds; 0 = endless")
     speed: float = Field(0.0, ge=0, description="simulated seconds per second; 0 = as fast as possible")
@@ -217,7 +217,9 @@ class ReplaySettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="EDDYLINE_", extra="forbid", frozen=True)
 
     source: str = Field(description="capture (pcap, pcapng, .gz of these), or a file of flows: x.parquet, file://x.csv")
-    sink: str = Field(description="netflow://host:port; of flows also ?version=9, or file://x.parquet")
+    sink: str = Field(
+        description="netflow://host:port (of flows also ?version=9), kafka://broker:port/topic or file://x.parquet"
+    )
     speed: float = Field(1.0, ge=0, description="seconds of the file per second; 0 = as fast as packets-per-second")
     port: int | None = Field(None, ge=1, le=65_535, description="only a capture's datagrams to this UDP port")
     packets_per_second: float = Field(10_000.0, ge=1, description="most datagrams of a capture per second")

@@ -48,11 +48,16 @@ class Source(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """What a source may offer besides: totals of what went wrong on the way to it."""
+    """What a source that listens offers besides: totals of what came, and of what went wrong on the way to it."""
 
     @property
     def counters(self) -> Mapping[str, int]:
         """Totals so far by name, such as `missing_datagrams`; a name that never happened is absent."""
+        ...
+
+    @property
+    def exporters(self) -> Mapping[str, Mapping[str, int]]:
+        """The same by exporter: its number in the order they were first heard, never its address; bounded."""
         ...
 
 

@@ -55,6 +55,19 @@ class Steps:
         self.total, self.number = self.total + other.total, self.number + other.number
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far the run of one partition is.
+
+    Args:
+        behind: offsets up to the end of the partition; None while the broker has not said.
+        newest_us: end of its newest window in the sinks, event time; None before the first.
+    """
+
+    behind: int | None
+    newest_us: int | None
+
+
 @dataclass(slots=True)
 class Counts:
     """Counts of one run.
@@ -66,6 +79,8 @@ class Counts:
         rejected: records that could not be read, by reason.
         latency_s: seconds from the moment a window closed until the sinks had it, oldest first dropped.
         source: totals that the source keeps, such as gaps in the sequence of an exporter.
+        exporters: the same by exporter, which is told by a number; of several runs, one at most listens.
+        partitions: how far each partition is that is read here now, by topic and number.
         bucket: most alert groups in a site's drift bucket; far beyond `drift.FREE` for a day, recalibrate.
         seconds: how long the run took.
         bytes: of the scored flows, both directions, as observed.
@@ -85,6 +100,8 @@ class Counts:
     rejected: Counter[str] = field(default_factory=Counter)
     latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT))
     source: Mapping[str, int] = field(default_factory=dict)
+    exporters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    partitions: Mapping[tuple[str, int], Standing] = field(default_factory=dict)
     bucket: float = 0.0
     seconds: float = 0.0
     bytes: int = 0
@@ -104,6 +121,7 @@ class Counts:
                 setattr(total, name, getattr(total, name) + getattr(one, name))
             total.rejected.update(one.rejected.copy())
             source.update(dict(one.source))
+            total.exporters = one.exporters or total.exporters
             total.latency_s.extend(one.latency_s.copy())
             total.recent.extend(one.recent.copy())
             total.bucket = max(total.bucket, one.bucket)

@@ -1,7 +1,7 @@
-"""`eddyline replay`: a capture's NetFlow datagrams as they were, or the flows of a file as NetFlow, at their own speed.
+"""`eddyline replay`: a capture's NetFlow datagrams as they were, or the flows of a file, at their own speed.
 
-A capture is sent byte for byte, headers and their clocks included; flows are encoded by our exporter. Either way what
-arrives has the times it had.
+To a collector a capture is sent byte for byte, headers and their clocks included, and flows are encoded by our
+exporter; to a topic of Kafka both go as flows. Either way what arrives has the times it had.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import importlib
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -26,14 +26,17 @@ import pyarrow.compute as pc
 
 from eddyline.config import ReplaySettings
 from eddyline.errors import ConfigError, SourceError
+from eddyline.metrics import count_reasons
 from eddyline.simulation import Target, open_target
 from eddyline.sinks.datagrams import DatagramSender
 from eddyline.sources import open_source
+from eddyline.sources.netflow.decoder import Decoder
 
 _CAPTURES: Final = (
     b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\xa1\xb2\x3c\x4d", b"\x4d\x3c\xb2\xa1", b"\x0a\x0d\x0d\x0a",
 )  # fmt: skip  # pcap in micro- and nanoseconds, of either byte order, and pcapng
 _SLICE_S: Final = 0.05  # of the clock on the wall: flows that end within it leave together
+_AT_ONCE: Final = 1_024  # datagrams that are decoded together
 _BURST: Final = 32  # datagrams between two looks at the clock
 Report = Callable[[str, int, int, str], None]
 
@@ -93,7 +96,10 @@ def replay(settings: ReplaySettings, stop: Event, report: Report) -> Replayed:
     """
     path = Path(settings.source)
     if path.is_file() and is_capture(path):
-        return _replay_capture(_capture(path, settings.port), settings, stop, report)
+        capture = _capture(path, settings.port)
+        return (_replay_decoded if settings.sink.startswith("kafka://") else _replay_capture)(
+            capture, settings, stop, report
+        )
     if settings.port is not None:
         raise ConfigError(f"replay: `--port` chooses among the datagrams of a capture; `{settings.source}` holds flows")
     with closing(open_source(settings.source)) as source, open_target(settings.sink) as target:
@@ -142,6 +148,41 @@ def _replay_capture(capture: Any, settings: ReplaySettings, stop: Event, report:
         done.exporters, done.apart = sender.exporters, sender.apart or sender.exporters < 2
     done.left_out, done.behind_s = capture.skipped, pace.behind_s
     return done
+
+
+def _replay_decoded(capture: Any, settings: ReplaySettings, stop: Event, report: Report) -> Replayed:
+    """The flows of a capture to a target that takes no datagrams, when their datagrams are due."""
+    done, pace, decoder = Replayed("flows"), Pace(settings.speed, stop), Decoder()
+    with open_target(settings.sink) as target:
+        for datagrams in _together(capture, settings.speed):
+            if not pace.wait(datagrams[0].time_us):
+                break
+            _send_decoded(decoder, datagrams, target, done)
+            report("replaying", done.sent, 0, f"{done.sent:,} flows out")
+        _send_decoded(decoder, [], target, done, last=True)
+    done.exporters, done.behind_s = len(decoder.tally.by_address()), pace.behind_s
+    done.left_out += capture.skipped
+    return done
+
+
+def _together(capture: Iterable[Any], speed: float) -> Iterator[list[Any]]:
+    """Consecutive datagrams that are due within one slice of time, a bounded number at once."""
+    step_us = max(1, round(_SLICE_S * speed * 1e6)) if speed else 0
+    some: list[Any] = []
+    for datagram in capture:
+        if some and (len(some) >= _AT_ONCE or (step_us and datagram.time_us - some[0].time_us >= step_us)):
+            yield some
+            some = []
+        some.append(datagram)
+    if some:
+        yield some
+
+
+def _send_decoded(decoder: Decoder, datagrams: list[Any], target: Target, done: Replayed, last: bool = False) -> None:
+    batch = decoder.decode([(one.exporter, one.payload) for one in datagrams], last=last)
+    if len(batch):
+        done.sent += target.send(batch.table)
+    count_reasons(batch.rejected, done.left_out)
 
 
 class Gate:
@@ -197,6 +238,7 @@ def _collector(url: str) -> tuple[str, int]:
         raise ConfigError(f"replay: {url!r}: {error}; write netflow://HOST:PORT") from error
     if parts.scheme != "netflow" or not parts.hostname or parts.path not in ("", "/") or parts.query:
         raise ConfigError(
-            f"replay: a capture is sent as it is, to netflow://HOST:PORT without options; `{url}` is not of this form"
+            "replay: a capture is sent as it is, to netflow://HOST:PORT without options, or as flows to kafka://; "
+            f"`{url}` is not of this form"
         )
     return parts.hostname, port

@@ -76,12 +76,17 @@ def simulation_url(settings: SimulateSettings) -> str:
 
 
 def open_target(url: str) -> AbstractContextManager[Target]:
-    """Open a `file://….parquet` or `netflow://host:port` target; raises ConfigError for anything else."""
+    """Open a `file://….parquet`, `netflow://host:port` or `kafka://…` target; ConfigError for anything else."""
     if url.startswith("netflow://"):
         return closing(open_exporter(url))
+    if url.startswith("kafka://"):
+        from eddyline.sinks.kafka_flows import open_flow_topic  # its library is an extra
+
+        return closing(open_flow_topic(url))
     if url.startswith("file://") and url.endswith(".parquet"):
         return ParquetFile(Path(url.removeprefix("file://")))
-    raise ConfigError(f"simulate: cannot write to `{url}`; give file://NAME.parquet or netflow://HOST:PORT?version=9")
+    raise ConfigError(f"simulate: cannot write to `{url}`; give file://NAME.parquet, netflow://HOST:PORT?version=9 "
+                      "or kafka://BROKER:PORT/TOPIC")  # fmt: skip
 
 
 def export(settings: SimulateSettings, stop: Event, report: Callable[[str, int, int, str], None]) -> tuple[int, int]:

@@ -63,14 +63,19 @@ class Broker:
 
     Args:
         folder: for its log and its configuration.
-        ports: without a password, with one (SASL PLAIN), of the controller.
+        ports: without a password, with one (SASL PLAIN), over TLS for who has a certificate, of the controller.
+
+    Attributes:
+        certificate: whom clients are to trust. keys: a certificate for clients and its key; PASSWORD opens it.
     """
 
     def __init__(self, folder: Path, ports: Sequence[int]) -> None:
         self._classes, self._folder = fetch_jars(), folder
-        self.address, self.guarded = f"127.0.0.1:{ports[0]}", f"127.0.0.1:{ports[1]}"
+        self.address, self.guarded, self.tls = (f"127.0.0.1:{port}" for port in ports[:3])
+        self.certificate, self.keys = folder / "certificate.pem", folder / "keys.p12"
+        self._make_keys(folder / "trusted.p12")
         self._settings = folder / "server.properties"
-        self._settings.write_text(_settings(folder / "log", ports))
+        self._settings.write_text(_settings(folder, ports))
         self._java("kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(self._settings))
         self._running: subprocess.Popen[bytes] | None = None
 
@@ -108,10 +113,23 @@ class Broker:
         if self._running is not None:
             self._running.wait()
 
+    def _make_keys(self, trusted: Path) -> None:
+        """One self-signed certificate for both ends, each of which trusts it."""
+        mine = ("-alias", "eddyline", "-keystore", str(self.keys), "-storepass", PASSWORD)
+        name = ("-dname", "CN=eddyline tests", "-ext", "san=ip:127.0.0.1", "-validity", "30")
+        _done("keytool", "-genkeypair", "-keyalg", "EC", "-groupname", "secp256r1", *name, *mine)
+        _done("keytool", "-exportcert", "-rfc", "-file", str(self.certificate), *mine)
+        of = ("-keystore", str(trusted), "-storepass", PASSWORD)
+        _done("keytool", "-importcert", "-noprompt", "-file", str(self.certificate), "-alias", "eddyline", *of)
+
     def _java(self, *command: str) -> None:
-        got = subprocess.run(["java", *_JAVA, "-cp", self._classes, *command], capture_output=True, text=True)
-        if got.returncode:
-            raise NoBroker(f"{command[0]} failed: {(got.stdout + got.stderr).strip()[-500:]}")
+        _done("java", *_JAVA, "-cp", self._classes, *command)
+
+
+def _done(*command: str) -> None:
+    got = subprocess.run(command, capture_output=True, text=True)
+    if got.returncode:
+        raise NoBroker(f"{' '.join(command)} failed: {(got.stdout + got.stderr).strip()[-500:]}")
 
 
 def _listens(address: str) -> bool:
@@ -121,8 +139,8 @@ def _listens(address: str) -> bool:
         return probe.connect_ex((host, int(port))) == 0
 
 
-def _settings(log: Path, ports: Sequence[int]) -> str:
-    plain, guarded, controller = ports
+def _settings(folder: Path, ports: Sequence[int]) -> str:
+    plain, guarded, tls, controller = ports
     login = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
     return "\n".join(
         f"{name}={value}"
@@ -131,12 +149,18 @@ def _settings(log: Path, ports: Sequence[int]) -> str:
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
             "listeners": f"PLAINTEXT://127.0.0.1:{plain},SASL_PLAINTEXT://127.0.0.1:{guarded},"
-            f"CONTROLLER://127.0.0.1:{controller}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+            f"SSL://127.0.0.1:{tls},CONTROLLER://127.0.0.1:{controller}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SSL:SSL,"
+            "CONTROLLER:PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "sasl.enabled.mechanisms": "PLAIN",
             "listener.name.sasl_plaintext.plain.sasl.jaas.config": login,
-            "log.dirs": log,
+            "ssl.keystore.location": folder / "keys.p12",
+            "ssl.keystore.password": PASSWORD,
+            "ssl.truststore.location": folder / "trusted.p12",
+            "ssl.truststore.password": PASSWORD,
+            "ssl.client.auth": "required",
+            "log.dirs": folder / "log",
             "offsets.topic.replication.factor": 1,
             "offsets.topic.num.partitions": 4,
             "transaction.state.log.replication.factor": 1,
@@ -155,7 +179,7 @@ def main() -> None:
     asked.add_argument("--port", type=int, default=9092)
     plain = asked.parse_args().port
     with tempfile.TemporaryDirectory(prefix="eddyline-kafka-") as folder:
-        broker = Broker(Path(folder), [plain, *free_ports(2)])
+        broker = Broker(Path(folder), [plain, *free_ports(3)])
         broker.start()
         sys.stderr.write(f"Apache Kafka listens on {broker.address}; Ctrl-C ends it\n")
         try:

@@ -13,7 +13,7 @@ from tests.test_end_to_end import tiny_model
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     pytest.importorskip("confluent_kafka", reason="the extra `kafka` is not installed")
     try:
-        started = Broker(tmp_path_factory.mktemp("kafka"), free_ports(3))
+        started = Broker(tmp_path_factory.mktemp("kafka"), free_ports(4))
         started.start()
     except NoBroker as reason:
         pytest.skip(str(reason))

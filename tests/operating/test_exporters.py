@@ -6,7 +6,6 @@ import pytest
 
 from eddyline.operating.exporters import Exporters
 from eddyline.operating.findings import Finding
-from eddyline.sources.netflow.udp import Decoder
 from tests.sources.netflow_bytes import EXPORT_S, data_set, v5, v5_record, v9
 
 NOW_US = EXPORT_S * 1_000_000
@@ -14,7 +13,7 @@ RECORD = v5_record("10.0.0.1", "10.0.0.2", 1, 53, 17, 1, 60, 100_000, 100_000)
 
 
 def found(*datagrams: tuple[str, bytes], now_us: int = NOW_US) -> list[Finding]:
-    exporters = Exporters(Decoder())
+    exporters = Exporters()
     for one in datagrams:
         exporters.take([one], now_us)
     exporters.take([], now_us, last=True)
@@ -48,7 +47,7 @@ def test_skew_is_the_export_time_of_the_header_against_the_receipt(late_s: int, 
 
 
 def test_a_datagram_that_waited_on_the_way_does_not_make_a_clock_wrong() -> None:
-    exporters = Exporters(Decoder())
+    exporters = Exporters()
     exporters.take([("a", v5([RECORD]))], NOW_US + 90_000_000)
     exporters.take([("a", v5([RECORD], sequence=1, secs=EXPORT_S + 91))], NOW_US + 91_000_000)
     assert [one.level for one in exporters.findings(5.0, "x")] == ["ok"]
@@ -69,13 +68,15 @@ def test_other_senders_are_told_from_exporters() -> None:
     assert noise[0].says == "nothing that is NetFlow, 1 datagrams, 0 flows"
 
 
-def test_gaps_in_the_sequence_are_noted() -> None:
-    *_, gap = found(("a", v5([RECORD])), ("a", v5([RECORD], sequence=11)))
-    assert (gap.level, gap.says) == ("note", "sequence numbers skip 10 datagrams (v5: flows)")
+def test_gaps_in_the_sequence_are_noted_at_the_exporter_that_has_them() -> None:
+    whole = ("192.0.2.2", v5([RECORD]))
+    told = found(("192.0.2.1", v5([RECORD])), whole, ("192.0.2.1", v5([RECORD], sequence=11)))
+    notes = [(one.about, one.says) for one in told if one.level == "note"]
+    assert notes == [("exporter 192.0.2.1", "10 flows never came: its sequence numbers skip them")]
 
 
 def test_a_flood_of_addresses_stays_bounded() -> None:
-    exporters = Exporters(Decoder())
+    exporters = Exporters()
     exporters.take([(f"10.0.{n >> 8}.{n & 255}", b"x") for n in range(1_500)], NOW_US)
     assert len(exporters.seen) == 1_001
     assert exporters.seen["others"].datagrams == 500

@@ -56,7 +56,7 @@ def parse_address(url: str, step: str, known: Collection[str]) -> Address:
     options = {name: value for name, value in given.items() if "." not in name}
     for name in (*(set(options) - set(known)), *(set(client) & set(_OWN))):
         raise ConfigError(f"{step}: option `{name}` of `{url}` is unknown or not yours to set; known are "
-                          f"{', '.join(known)}, client, and the client library's own, which have a dot")  # fmt: skip
+                          f"{', '.join([*known, 'client'])}, and the library's own, which have a dot")  # fmt: skip
     return Address(parts.netloc, topic, options, client)
 
 

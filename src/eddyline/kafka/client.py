@@ -1,4 +1,4 @@
-"""Apache Kafka through confluent-kafka, the one file that knows it: readers, group members, writers, topics."""
+"""Apache Kafka through confluent-kafka, the one file that imports it: readers, group members, writers."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ try:
 except ImportError as missing:
     raise ConfigError("kafka: confluent-kafka is not installed; install eddyline[kafka]") from missing
 
-__all__ = ["Group", "Message", "Reader", "RecordsGone", "Writer", "make_topics", "partitions_of"]
+__all__ = [
+    "ASK_S", "AdminClient", "Consumer", "Group", "KafkaError", "KafkaException", "Message", "NewTopic", "Reader",
+    "RecordsGone", "TopicPartition", "Writer", "connected", "words",
+]  # fmt: skip
 
 Headers = Sequence[tuple[str, bytes]]
 _log = logging.getLogger(__name__)
-_ASK_S: Final = 10.0  # how long a question to the broker may take before a run begins
+ASK_S: Final = 10.0  # how long a question to the broker may take before a run begins
 _OF_CONSUMERS: Final = ("session.", "heartbeat.", "fetch.", "queued.", "group.", "max.poll.", "max.partition.")
 _OF_PRODUCERS: Final = ("linger.", "batch.", "compression.", "queue.", "transaction.", "delivery.", "sticky.")
 _TRANSACTION_S: Final = 60.0  # how long a commit is tried again while brokers restart
 
 
-def _connected(
+def connected(
     kind: Callable[[dict[str, Any]], Any], where: Address, step: str, own: Mapping[str, object],
     usual: Mapping[str, object] = MappingProxyType({}),
 ) -> Any:  # fmt: skip
@@ -42,36 +45,13 @@ def _connected(
     try:
         return kind({**settings, "logger": _log} if kind is not AdminClient else settings)
     except (KafkaException, TypeError, ValueError) as error:
-        raise ConfigError(f"{step}: {where}: {_words(error)}; correct the options with a dot in their names") from error
+        raise ConfigError(f"{step}: {where}: {words(error)}; correct the options with a dot in their names") from error
 
 
-def _words(error: Exception) -> str:
+def words(error: Exception) -> str:
+    """What the client library says of an error."""
     first = error.args[0] if error.args else error
     return str(first.str() if isinstance(first, KafkaError) else first)
-
-
-def partitions_of(where: Address, topic: str, step: str) -> int | None:
-    """How many partitions a topic has, None where there is no such topic; ConfigError where no broker answers."""
-    try:
-        found = _connected(AdminClient, where, step, {}).list_topics(topic, timeout=_ASK_S).topics[topic]
-    except KafkaException as error:
-        raise ConfigError(f"{step}: {where} does not answer: {_words(error)}; "
-                          "check the address, the listener and security.protocol") from error  # fmt: skip
-    return None if found.error is not None else len(found.partitions)
-
-
-def make_topics(where: Address, topics: Mapping[str, tuple[int, Mapping[str, str]]], step: str) -> None:
-    """Create those of `topics` (name to partitions, -1 = the broker's default, and settings) that are not there."""
-    fresh = [name for name in topics if partitions_of(where, name, step) is None]
-    admin = _connected(AdminClient, where, step, {})
-    asked = [NewTopic(name, topics[name][0], -1, config=dict(topics[name][1])) for name in fresh]
-    for name, created in (admin.create_topics(asked, request_timeout=_ASK_S) if asked else {}).items():
-        try:
-            created.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise ConfigError(f"{step}: {where}: topic `{name}` is missing and cannot be created: {_words(error)}; "
-                                  "create it or grant the right to") from error  # fmt: skip
 
 
 class RecordsGone(SourceError):
@@ -90,7 +70,7 @@ class Reader:
             "queued.max.messages.kbytes": 32_768, "fetch.wait.max.ms": 100, "fetch.message.max.bytes": 8 << 20,
             "fetch.queue.backoff.ms": 10,
         }  # fmt: skip
-        self._consumer = _connected(Consumer, where, "kafka source", own, usual)
+        self._consumer = connected(Consumer, where, "kafka source", own, usual)
         self._name, self.at_end = f"{topic}/{partition}", False
         self._at = TopicPartition(topic, partition)
         low, high = self._bounds()
@@ -125,6 +105,11 @@ class Reader:
         except SourceError:
             return False
 
+    def behind(self) -> int | None:
+        """Offsets up to the end, as the broker said with what it sent last; None before. Asks nobody."""
+        high = int(self._consumer.get_watermark_offsets(self._at, cached=True)[1])
+        return max(0, high - self.offset) if high >= 0 else None
+
     def end(self) -> int:
         """The offset that the next record will have."""
         return int(self._bounds()[1])
@@ -133,11 +118,11 @@ class Reader:
         """Let go of the partition."""
         self._consumer.close()
 
-    def _bounds(self, seconds: float = _ASK_S) -> tuple[int, int]:
+    def _bounds(self, seconds: float = ASK_S) -> tuple[int, int]:
         try:
             low, high = self._consumer.get_watermark_offsets(self._at, timeout=seconds)
         except KafkaException as error:
-            raise SourceError(f"kafka source: {self._name}: {_words(error)}; check that the broker is up") from error
+            raise SourceError(f"kafka source: {self._name}: {words(error)}; check that the broker is up") from error
         return int(low), int(high)
 
 
@@ -162,7 +147,7 @@ class Group:
             "partition.assignment.strategy": "cooperative-sticky",
         }  # fmt: skip
         usual = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000}
-        self._consumer = _connected(Consumer, where, "kafka source", own, usual)
+        self._consumer = connected(Consumer, where, "kafka source", own, usual)
 
         self.member: Any = None  # the client answers this only in the thread that polls
 
@@ -210,7 +195,7 @@ class Writer:
         if transactional_id is not None:
             own |= {"transactional.id": transactional_id}
         usual = {"linger.ms": 20, "compression.type": "lz4", "queue.buffering.max.kbytes": 65_536}
-        self._producer = _connected(Producer, where, "kafka sink", own, usual)
+        self._producer = connected(Producer, where, "kafka sink", own, usual)
         self._where, self._transactional, self._open = where, transactional_id is not None, False
         self._failed: list[str] = []
         self._waiting, self._abandoned = 0, False
@@ -237,7 +222,7 @@ class Writer:
             except BufferError:
                 self._producer.poll(0.1)
             except KafkaException as error:
-                self._give_up(f"topic `{topic}`: {_words(error)}", error)
+                self._give_up(f"topic `{topic}`: {words(error)}", error)
         self._producer.poll(0)
 
     def flush(self) -> None:
@@ -266,19 +251,19 @@ class Writer:
         try:
             if self._open:
                 self._open = False
-                self._producer.abort_transaction(_ASK_S)
+                self._producer.abort_transaction(ASK_S)
         except KafkaException as error:  # the next writer of that name ends it; until then it is invisible
-            _log.warning("kafka sink: %s: transaction not ended: %s", self._where, _words(error))
+            _log.warning("kafka sink: %s: transaction not ended: %s", self._where, words(error))
 
     def _asked(self, ask: Callable[[float], object], consequence: str) -> None:
         until = time.monotonic() + _TRANSACTION_S
         while True:
             try:
-                ask(_ASK_S)
+                ask(ASK_S)
                 return
             except KafkaException as error:
                 if self._abandoned or not error.args[0].retriable() or time.monotonic() > until:
-                    self._give_up(f"{_words(error)}; {consequence}", error)
+                    self._give_up(f"{words(error)}; {consequence}", error)
 
     def _delivered(self, fault: KafkaError | None, message: Message) -> None:
         self._waiting -= 1

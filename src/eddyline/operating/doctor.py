@@ -6,33 +6,29 @@ Nothing is changed: sockets are opened and closed again, a file is written where
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from typing import Final
-from urllib.parse import urlsplit
 
 from eddyline.artifacts import load_models, model_folder, read_manifest
 from eddyline.calibration import ENOUGH
 from eddyline.config import METRICS, DoctorSettings
 from eddyline.errors import ConfigError, EddylineError
+from eddyline.operating.brokers import asked
 from eddyline.operating.exporters import Exporters
 from eddyline.operating.findings import Finding
 from eddyline.operating.running import running, told
 from eddyline.operating.status import Status, StatusServer
 from eddyline.sources import open_source
-from eddyline.sources.netflow.decoder import Decoder
 from eddyline.sources.netflow.udp import RECV_BUFFER_BYTES, NetflowSource, open_netflow, wall_clock
 
 _RMEM_MAX: Final = Path("/proc/sys/net/core/rmem_max")
 _LITTLE_GIB, _NONE_GIB = 10.0, 1.0  # free disk worth a note, and too little
-_REACH_S: Final = 3.0  # for a broker to take a connection
 Report = Callable[[str, int, int, str], None]
 
 
@@ -47,9 +43,9 @@ def examine(settings: DoctorSettings, stop: Event, report: Report) -> Iterator[F
         yield from _sink(url)
     if service is None:
         yield _metrics(settings.metrics)
-    for url in (settings.source, *settings.sink):
+    for place, url in enumerate((settings.source, *settings.sink)):
         if url.startswith("kafka://"):
-            yield from _kafka(url)
+            yield from asked(url, source=place == 0)
 
 
 def _source(settings: DoctorSettings, stop: Event, report: Report, runs: bool) -> Iterator[Finding]:
@@ -93,7 +89,7 @@ def _buffer(granted: int) -> Finding:
 
 
 def _heard(source: NetflowSource, checked: bool, seconds: float, stop: Event, report: Report) -> Exporters:
-    exporters, began = Exporters(Decoder(checked=checked)), time.monotonic()
+    exporters, began = Exporters(checked), time.monotonic()
     while not stop.is_set() and (passed := time.monotonic() - began) < seconds:
         exporters.take(source.listen(), wall_clock())
         report("listening", int(passed), int(seconds), f"{len(exporters.seen)} exporters")
@@ -150,20 +146,3 @@ def _metrics(address: str) -> Finding:
             return Finding("ok", "metrics", f"http://{address}/metrics, /live and /ready")
     except ConfigError as error:  # a run that finds the default address taken goes on without it
         return Finding("note" if address == METRICS else "wrong", "metrics", str(error))
-
-
-def _kafka(url: str) -> Iterator[Finding]:
-    """Whether each broker of a URL takes connections; names and passwords in it are never said."""
-    if importlib.util.find_spec("confluent_kafka") is None:
-        yield Finding("wrong", "kafka", "a kafka:// URL needs confluent-kafka", "install eddyline[kafka]")
-        return
-    for broker in urlsplit(url).netloc.rpartition("@")[2].split(","):
-        host, _, port = broker.rpartition(":")
-        if not host:
-            host, port = broker, "9092"
-        try:
-            with socket.create_connection((host.strip("[]"), int(port)), _REACH_S):
-                yield Finding("ok", "kafka", f"{broker} takes connections")
-        except (OSError, ValueError) as error:
-            yield Finding("wrong", "kafka", f"{broker} cannot be reached: {getattr(error, 'strerror', None) or error}",
-                          "start it, or give another host and port")  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Final
 
 from eddyline.operating.findings import Finding
 from eddyline.sources.netflow.decoder import Decoder
+from eddyline.sources.netflow.tally import OTHERS, Tally
 
 WRONG_SKEW_S: Final = 60.0  # beyond it windows of several exporters do not belong together
 _NOTED_SKEW_S: Final = 5.0
@@ -38,17 +39,18 @@ class Exporter:
     versions: set[str] = field(default_factory=set)
     skew_s: float | None = None
     reasons: Counter[str] = field(default_factory=Counter)  # of what could not be read
+    lost: Counter[str] = field(default_factory=Counter)  # flows (v5, IPFIX) and datagrams (v9) that never came
 
 
 class Exporters:
     """A tally of datagrams by the address they came from; beyond a thousand addresses the rest count together.
 
     Args:
-        decoder: a fresh one of the source's settings.
+        checked: as for the source's decoder.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
-        self._decoder = decoder
+    def __init__(self, checked: bool = False) -> None:
+        self._decoder = Decoder(checked=checked, tally=Tally(_EXPORTERS))
         self.seen: dict[str, Exporter] = {}
 
     def take(self, datagrams: Sequence[tuple[str, bytes]], now_us: int, last: bool = False) -> None:
@@ -66,12 +68,15 @@ class Exporters:
         batch = self._decoder.decode(list(datagrams), now_us, last)
         for found in batch.table["exporter"].value_counts().to_pylist():
             self._of(str(found["values"]).partition("/")[0]).flows += found["counts"]
+        for address, total in self._decoder.tally.by_address().items():
+            lost = {what: total.get(f"missing_{what}", 0) for what in ("flows", "datagrams")}
+            self._of(address).lost = +Counter(lost)
         for row in batch.rejected.select(["origin", "reason"]).to_pylist():
             self._of(row["origin"].partition("/")[0]).reasons[row["reason"]] += 1
 
     def _of(self, origin: str) -> Exporter:
         known = origin in self.seen or len(self.seen) < _EXPORTERS
-        return self.seen.setdefault(origin if known else "others", Exporter())
+        return self.seen.setdefault(origin if known else OTHERS, Exporter())
 
     def findings(self, seconds: float, where: str) -> Iterator[Finding]:
         """Say what came in `seconds` to `where`; the loudest exporters first."""
@@ -83,10 +88,6 @@ class Exporters:
             yield from _about(address, exporter)
         if len(loudest) > _SHOWN:
             yield Finding("ok", "exporters", f"{len(loudest) - _SHOWN} more, not shown")
-        lost = sum(self._decoder.counters[name] for name in ("missing_datagrams", "missing_flows"))
-        if lost:
-            says = f"sequence numbers skip {lost:,} datagrams (v5: flows)"
-            yield Finding("note", "exporters", says, _LOST)
 
 
 def _about(address: str, exporter: Exporter) -> Iterator[Finding]:
@@ -104,6 +105,9 @@ def _about(address: str, exporter: Exporter) -> Iterator[Finding]:
         yield Finding("wrong" if wrong else "note", about,
                       f"its clock is {abs(exporter.skew_s):,.0f} s {side} this machine's",
                       "set NTP on both; a replayed or simulated network needs `?times=exporter`")  # fmt: skip
+    if exporter.lost:
+        lost = " and ".join(f"{count:,} {what}" for what, count in exporter.lost.items())
+        yield Finding("note", about, f"{lost} never came: its sequence numbers skip them", _LOST)
     for reason, count in exporter.reasons.most_common(3):
         template = "never came" in reason
         yield Finding("wrong", about, f"{count:,} times: {reason}",

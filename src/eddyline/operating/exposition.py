@@ -15,11 +15,11 @@ import numpy as np
 
 from eddyline import __version__
 from eddyline.drift import FREE
-from eddyline.metrics import Counts, Steps
+from eddyline.metrics import Counts, Standing, Steps
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _QUANTILES: Final = (0.5, 0.9, 0.99, 0.999)
-_REASONS: Final = 200  # label values of one metric; the rest count together
+_LABELS: Final = 200  # label values of one metric; the rest count together
 _ADDRESS: Final = re.compile(r"[0-9a-f]*:[0-9a-f:]*:[0-9a-f:.]*|\d+(?:\.\d+){3}", re.IGNORECASE)
 Sample = tuple[Mapping[str, str], float]
 
@@ -52,6 +52,12 @@ def _lines(counts: Counts, now_s: float) -> Iterator[str]:
     yield from _metric(
         "source_total", "counter", "What the source counts on the way to it.", _by_label("what", counts.source)
     )
+    each = [
+        ({"exporter": number, "what": what}, float(count))
+        for number, counted in counts.exporters.items()
+        for what, count in counted.items()
+    ]
+    yield from _metric("exporter_total", "counter", "The same by exporter; its address stands in the log only.", each)
     yield from _gauges(counts, now_s)
     yield from _histogram("flow_p", "Scored flows by p-value: of benign ones, a share p lies at or below p.", counts.p)
     yield from _histogram("window_to_sink_seconds", "From the close of a window until the sinks had it.", counts.took_s)
@@ -71,6 +77,25 @@ def _gauges(counts: Counts, now_s: float) -> Iterator[str]:
     yield from _metric("drift_bucket", "gauge", help_, [({}, level)])
     lag: list[Sample] = [] if counts.newest_us is None else [({}, now_s - counts.newest_us / 1e6)]
     yield from _metric("lag_seconds", "gauge", "Now minus the end of the newest window in the sinks.", lag)
+    behind = [(number, one.behind) for number, one in _partitions(counts) if one.behind is not None]
+    help_ = "Offsets from where this replica reads to the end of a partition."
+    yield from _metric("kafka_records_behind", "gauge", help_, [(labels, float(value)) for labels, value in behind])
+    newest = [(number, one.newest_us) for number, one in _partitions(counts) if one.newest_us is not None]
+    help_ = "Now minus the end of the newest window of a partition in the sinks."
+    lags = [(labels, now_s - value / 1e6) for labels, value in newest]
+    yield from _metric("kafka_window_lag_seconds", "gauge", help_, lags)
+
+
+def _partitions(counts: Counts) -> Iterator[tuple[Mapping[str, str], Standing]]:
+    """Partitions with their labels, in the order of their numbers; those beyond the bound as the worst of them."""
+    ordered = sorted(counts.partitions.items())
+    for (topic, number), one in ordered[:_LABELS]:
+        yield {"topic": topic, "partition": str(number)}, one
+    rest = [one for _, one in ordered[_LABELS:]]
+    if rest:
+        behind = max((one.behind for one in rest if one.behind is not None), default=None)
+        newest = min((one.newest_us for one in rest if one.newest_us is not None), default=None)
+        yield {"topic": ordered[-1][0][0], "partition": "others"}, Standing(behind, newest)
 
 
 def _quantiles(counts: Counts) -> list[Sample]:
@@ -88,7 +113,7 @@ def _by_label(label: str, counted: Mapping[str, int]) -> list[Sample]:
     plain = Counter[str]()
     for text, count in list(counted.items()):
         plain[re.sub(r"\d+", "N", _ADDRESS.sub("ADDRESS", text))] += count
-    most = plain.most_common(_REASONS)
+    most = plain.most_common(_LABELS)
     rest = plain.total() - sum(count for _, count in most)
     return [({label: text}, count) for text, count in (*most, *([("other", rest)] if rest else []))]
 

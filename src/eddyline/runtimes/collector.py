@@ -28,7 +28,10 @@ def collect(settings: CollectSettings, stop: Event, report: Callable[[Counts], N
         SinkError: the brokers did not take something within the client's `delivery.timeout.ms`.
     """
     counts, began = Counts(), time.monotonic()
-    with closing(open_flow_topic(settings.sink)) as topic, closing(open_source(settings.source)) as source:
+    with (
+        closing(open_flow_topic(settings.sink, rejects=True)) as topic,
+        closing(open_source(settings.source)) as source,
+    ):
         for batch in source:
             if len(batch):
                 counts.flows += topic.send(batch.table)
@@ -36,7 +39,7 @@ def collect(settings: CollectSettings, stop: Event, report: Callable[[Counts], N
                 topic.reject(batch.rejected)
                 count_reasons(batch.rejected, counts.rejected)
             if isinstance(source, Counting):
-                counts.source = dict(source.counters)
+                counts.source, counts.exporters = dict(source.counters), source.exporters
             counts.seconds = time.monotonic() - began
             report(counts)
             if stop.is_set():

@@ -155,6 +155,7 @@ class EmbeddedRun:
         self.counts.queues = {"read": self._read.fill, "scored": self._scored.fill}
         if isinstance(self._source, Counting):
             self.counts.source = dict(self._source.counters)
+            self.counts.exporters = self._source.exporters
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from eddyline.errors import SourceError
 from eddyline.kafka.address import Address
-from eddyline.kafka.client import Reader, Writer, make_topics, partitions_of
+from eddyline.kafka.client import Reader, Writer
+from eddyline.kafka.topics import make_topics, partitions_of
 from eddyline.runtimes.snapshots import Remembered, from_pieces, to_pieces
 from eddyline.windows import Commit
 

@@ -24,7 +24,7 @@ from eddyline.config import RunSettings
 from eddyline.contracts import Model, Sink
 from eddyline.errors import ConfigError, SinkError, SourceError
 from eddyline.kafka.client import Group, RecordsGone, Writer
-from eddyline.metrics import Counts
+from eddyline.metrics import Counts, Standing
 from eddyline.runtimes import use_threads
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, open_model
 from eddyline.runtimes.ledger import Ledger, state_topic
@@ -127,7 +127,9 @@ class Replica:
     def counts(self) -> Counts:
         """Totals over all partitions that were ever here."""
         found = [*self._past, *(count for run in self._runs.values() for count in run.counts)]
-        return Counts.over(found, time.monotonic() - self._began)
+        total = Counts.over(found, time.monotonic() - self._began)
+        total.partitions = {(self.topic.where.topic, number): run.standing() for number, run in self._runs.items()}
+        return total
 
     def member(self) -> Any:
         """This replica's membership as it is now."""
@@ -173,6 +175,7 @@ class _PartitionRun:
         self.error: BaseException | None = None
         self.counts: list[Counts] = []
         self._writer: Writer | None = None
+        self._source: PartitionSource | None = None
         self.thread = Thread(target=self._guarded, name=f"partition-{partition}", daemon=True)
         self.thread.start()
 
@@ -181,6 +184,11 @@ class _PartitionRun:
         self.stop.set()
         if self._writer is not None:
             self._writer.abandon()
+
+    def standing(self) -> Standing:
+        """How far it is."""
+        newest = [one.newest_us for one in self.counts if one.newest_us is not None]
+        return Standing(self._source.behind if self._source else None, max(newest, default=None))
 
     def _guarded(self) -> None:
         try:
@@ -230,6 +238,7 @@ class _PartitionRun:
             source = ends.enter_context(
                 closing(PartitionSource(topic, self._partition, left.commit.position, keep, left.rejected_until))
             )
+            self._source = source
             commit = _going_on(left.commit, source.now_us)
             sinks: list[Sink] = [*replica.shared, *(KafkaSink(output, writer) for output in replica.own), rejects]
             settings = replica.settings

@@ -1,4 +1,7 @@
-"""An alert as other systems read it: flat (our own fields), ECS 9 (Elastic), OCSF 1.3 Detection Finding. Pure."""
+"""An alert as other systems read it: flat (our own fields), ECS 9 (Elastic), OCSF 1.4 Detection Finding. Pure.
+
+An alert of a file without times has none, though both schemas ask for one.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from eddyline.sinks.alert_json import alert_record, severity, utc
 _ECS_SEVERITY: Final = {"low": 21, "medium": 47, "high": 73, "critical": 99}  # Elastic Security's scale, 0 to 100
 _OCSF_SEVERITY: Final = {"low": 2, "medium": 3, "high": 4, "critical": 5}
 _ECS_VERSION: Final = "9.0.0"
-_OCSF_VERSION: Final = "1.3.0"
+_OCSF_VERSION: Final = "1.4.0"
 
 
 def ecs_record(alert: Alert) -> dict[str, Any]:
     """Elastic Common Schema: `event.kind: alert`, the host under its role; times in UTC, `event.duration` in ns."""
-    end, level = _ends(alert), severity(alert.p)
+    end, level = _ends(alert, "domain"), severity(alert.p)
     told = {
         "@timestamp": utc(alert.last_seen_us),
         "ecs": {"version": _ECS_VERSION},
@@ -54,9 +57,11 @@ def ocsf_record(alert: Alert) -> dict[str, Any]:
         "finding_info": {
             "uid": alert.id, "title": f"{alert.reason}: {alert.host} ({alert.service})", "desc": _sentence(alert),
             "first_seen_time": _ms(alert.first_seen_us), "last_seen_time": _ms(alert.last_seen_us),
-            "analytic": {"name": "eddyline", "type_id": 4, "type": "Learning (ML/DL)"},
+            "analytic": {
+                "name": "eddyline", "uid": f"eddyline/{alert.reason}", "type_id": 4, "type": "Learning (ML/DL)",
+            },
         },
-        "evidences": [{f"{'src' if alert.role == 'source' else 'dst'}_endpoint": _ends(alert)}],
+        "evidences": [{f"{'src' if alert.role == 'source' else 'dst'}_endpoint": _ends(alert, "name")}],
         "unmapped": alert_record(alert),
     }  # fmt: skip
     return _known(told)
@@ -73,8 +78,8 @@ def _sentence(alert: Alert) -> str:
     return "; ".join(alert.reasons) or alert.reason
 
 
-def _ends(alert: Alert) -> dict[str, Any]:
-    return {"ip": alert.host} if _is_ip(alert.host) else {"domain": alert.host}
+def _ends(alert: Alert, otherwise: str) -> dict[str, Any]:
+    return {"ip" if _is_ip(alert.host) else otherwise: alert.host}
 
 
 def _is_ip(text: str) -> bool:

@@ -22,7 +22,8 @@ from eddyline.combine import ScoredFlows
 from eddyline.errors import ConfigError
 from eddyline.flows import SCHEMA_VERSION
 from eddyline.kafka.address import Address, parse_address
-from eddyline.kafka.client import Writer, make_topics
+from eddyline.kafka.client import Writer
+from eddyline.kafka.topics import make_topics
 from eddyline.sinks.alert_views import VIEWS
 from eddyline.sinks.kafka_rows import arrow_values, dead_letters, json_values
 
@@ -45,6 +46,12 @@ class Output:
     dead_letters: str
     form: str
     view: str
+
+    def topics(self) -> dict[str, tuple[int, dict[str, str]]]:
+        """What `make_topics` is to make of them: all with the brokers' own number of partitions."""
+        return {
+            self.where.topic: (-1, {}), self.alerts: (-1, {"cleanup.policy": "compact"}), self.dead_letters: (-1, {}),
+        }  # fmt: skip
 
 
 class KafkaSink:
@@ -93,6 +100,13 @@ def open_kafka_sink(url: str, *, live: bool = False, replays: bool = True) -> Ka
 
 def read_output(url: str) -> Output:
     """Read a sink URL and create the topics that are missing; raises ConfigError for what cannot work."""
+    output = parse_output(url)
+    make_topics(output.where, output.topics(), "kafka sink")
+    return output
+
+
+def parse_output(url: str) -> Output:
+    """Read a sink URL and ask nobody; raises ConfigError for what it cannot mean."""
     where = parse_address(url, "kafka sink", _OPTIONS)
     form, view = where.options.get("format", "arrow"), where.options.get("alert_format", "flat")
     if form not in _VALUES:
@@ -101,6 +115,4 @@ def read_output(url: str) -> Output:
         raise ConfigError(f"kafka sink: alert_format={view}; give {', '.join(VIEWS)}")
     alerts = where.options.get("alerts", f"{where.topic}.alerts")
     dead = where.options.get("dead_letters", f"{where.topic}.dead-letters")
-    topics = {where.topic: (-1, {}), alerts: (-1, {"cleanup.policy": "compact"}), dead: (-1, {})}
-    make_topics(where, topics, "kafka sink")
     return Output(where, alerts, dead, form, view)

@@ -1,9 +1,9 @@
-"""kafka://: flows that nobody has scored yet, to a topic that scoring replicas read; at least once.
+"""kafka://: flows that nobody has scored, to a topic that scoring replicas read; at least once.
 
     kafka://BROKER:PORT/TOPIC?dead_letters=TOPIC
 
 A record is one Arrow IPC stream of flows of one site, keyed by the site, so that a site stays in one partition and in
-order. What could not be read goes to TOPIC.dead-letters.
+order. What a collector could not read goes to TOPIC.dead-letters.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from eddyline.flows import SCHEMA_VERSION, split_by_site
 from eddyline.kafka.address import parse_address
-from eddyline.kafka.client import Writer, make_topics
-from eddyline.sinks.kafka_rows import arrow_pieces, dead_letters
+from eddyline.kafka.client import Writer
+from eddyline.kafka.topics import make_topics
+from eddyline.sinks.kafka_rows import dead_letters, table_values
 
 _VERSION: Final = ("schema_version", SCHEMA_VERSION.encode())
 
@@ -34,8 +35,8 @@ class FlowTopic:
         """Hand over the flows of `table`, BATCH_SCHEMA, in its order within each site; how many."""
         there = [name for name in table.column_names if table[name].null_count < table.num_rows]
         for site, flows, _ in split_by_site(table):
-            for _, _, value in arrow_pieces(flows.select(there)):
-                self._writer.send(self._topic, value, site.encode(), [_VERSION, ("site", site.encode())])
+            for _, _, value in table_values(flows.select(there)):
+                self._writer.send(self._topic, value, site.encode(), [_VERSION])
         return int(table.num_rows)
 
     def reject(self, rejected: pa.Table) -> None:
@@ -52,9 +53,13 @@ class FlowTopic:
         self._writer.close()
 
 
-def open_flow_topic(url: str) -> FlowTopic:
-    """Open what a URL names and create the topics that are missing; raises ConfigError for what cannot work."""
-    where = parse_address(url, "kafka sink", ("dead_letters",))
+def open_flow_topic(url: str, rejects: bool = False) -> FlowTopic:
+    """Open what a URL names and create the topics that are missing; raises ConfigError for what cannot work.
+
+    Args:
+        rejects: whether there may be records that could not be read.
+    """
+    where = parse_address(url, "kafka target", ("dead_letters",))
     dead = where.options.get("dead_letters", f"{where.topic}.dead-letters")
-    make_topics(where, {where.topic: (-1, {}), dead: (-1, {})}, "kafka sink")
+    make_topics(where, dict.fromkeys([where.topic, *([dead] if rejects else [])], (-1, {})), "kafka target")
     return FlowTopic(Writer(where), where.topic, dead)

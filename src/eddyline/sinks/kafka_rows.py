@@ -19,10 +19,10 @@ _ROWS: Final = 8_192  # of a value to begin with, about half of that
 
 def arrow_values(scored: ScoredFlows) -> Iterator[tuple[int, int, bytes]]:
     """(first row, rows, bytes) of the window in pieces, Scored output v1, each with the dictionaries that it needs."""
-    return arrow_pieces(scored.table())
+    return table_values(scored.table())
 
 
-def arrow_pieces(table: pa.Table) -> Iterator[tuple[int, int, bytes]]:
+def table_values(table: pa.Table) -> Iterator[tuple[int, int, bytes]]:
     """(first row, rows, bytes) of a table, in order, none longer than MOST_BYTES unless a single row is."""
     for first in range(0, table.num_rows, _ROWS):
         yield from _pieces(table.slice(first, _ROWS), first)

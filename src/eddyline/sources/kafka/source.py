@@ -22,7 +22,8 @@ from eddyline.dialects import Dialect, load_dialect
 from eddyline.errors import ConfigError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch, empty_flows
 from eddyline.kafka.address import Address, parse_address
-from eddyline.kafka.client import Message, Reader, partitions_of
+from eddyline.kafka.client import Message, Reader
+from eddyline.kafka.topics import partitions_of
 from eddyline.sources.kafka.records import Decoder, Record
 from eddyline.windows import Commit
 
@@ -39,7 +40,7 @@ class Topic:
     """What a source URL says.
 
     Args:
-        where: brokers and topic. partitions: how many it has.
+        where: brokers and topic. partitions: how many it has; 0 while nobody has asked.
         form: of FORMATS. dialect: how flows are written. site: the column that names their site.
         group: replicas that share the topic, and what they remember. start: where a group begins that has read nothing.
         bounded: end where the topic ends now.
@@ -91,6 +92,7 @@ class PartitionSource:
         self._stopped = threading.Event()
         self.now_us, self._looked_us = clock(), clock()
         self.unfinished = False
+        self.behind: int | None = None  # offsets up to the end of the partition; None while nobody has said
 
     def __iter__(self) -> Iterator[FlowBatch]:
         """Batches until `close`, or until the end where the topic is bounded; an empty one in every second of quiet."""
@@ -98,6 +100,7 @@ class PartitionSource:
         try:
             while not self._over():
                 messages = self._reader.read(_AT_ONCE[self._topic.form], _GATHER_S)
+                self.behind = self._reader.behind()
                 self._tick(bool(messages))
                 quiet = not messages and time.monotonic() - said >= _IDLE_S
                 if messages or quiet:
@@ -181,18 +184,24 @@ def open_kafka(url: str) -> TopicSource:
 
 def read_topic(url: str) -> Topic:
     """Read a URL and ask the brokers for the topic; raises ConfigError for an unknown option, broker or topic."""
+    topic = parse_source(url)
+    partitions = partitions_of(topic.where, topic.where.topic, "kafka source")
+    if partitions is None:
+        raise ConfigError(f"kafka source: {topic.where}: there is no such topic; create it, keyed by site")
+    return replace(topic, partitions=partitions)
+
+
+def parse_source(url: str) -> Topic:
+    """Read a URL and ask nobody; raises ConfigError for what it cannot mean."""
     where = parse_address(url, "kafka source", _OPTIONS)
     options: Mapping[str, str] = where.options
     for name, allowed in (("format", tuple(FORMATS)), ("start", ("earliest", "latest")), ("until", ("end",))):
         if name in options and options[name] not in allowed:
             raise ConfigError(f"kafka source: {name}={options[name]}; give {' or '.join(allowed)}")
-    partitions = partitions_of(where, where.topic, "kafka source")
-    if partitions is None:
-        raise ConfigError(f"kafka source: {where}: there is no such topic; create it, keyed by site")
     form = options.get("format", "arrow")
     dialect = load_dialect(options.get("dialect", FORMATS[form]))
     site = options["site"].strip().lower() if "site" in options else None
     return Topic(
-        where, partitions, form, dialect, site,
+        where, 0, form, dialect, site,
         options.get("group", "eddyline"), options.get("start", "earliest"), "until" in options,
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 
 import pyarrow as pa
 
@@ -11,6 +12,7 @@ from eddyline.sources.netflow.exporters import MAX_TEMPLATES_TOTAL
 from eddyline.sources.netflow.forms import IPFIX, V9
 from eddyline.sources.netflow.sites import Sites
 from eddyline.sources.netflow.table import dated_by, flows_of
+from eddyline.sources.netflow.tally import Tally
 from eddyline.sources.netflow.templated import MAX_PENDING_BYTES, TemplatedDecoder
 from eddyline.sources.netflow.v5 import Datagram, Decoded, Sequences, decode_v5
 
@@ -25,6 +27,8 @@ class Decoder:
         checked: flows dated over five seconds after they were received are moved back to then; False believes them.
         templates: at most so many are kept of each format, over all exporters.
         pending_bytes: at most so many of each format wait for their template.
+        tally: takes what is counted of each exporter: datagrams, bad_datagrams, sequence_gaps, missing_flows,
+            missing_datagrams and unknown_templates.
         sites: which site an exporter belongs to.
     """
 
@@ -34,6 +38,7 @@ class Decoder:
         checked: bool = False,
         templates: int = MAX_TEMPLATES_TOTAL,
         pending_bytes: int = MAX_PENDING_BYTES,
+        tally: Tally | None = None,
         sites: Sites | None = None,
     ) -> None:
         self._sites = sites or Sites()
@@ -43,10 +48,14 @@ class Decoder:
         }
         self._sequences = Sequences()
         self.counters: Counter[str] = Counter()
+        self.tally = Tally() if tally is None else tally
 
     def decode(self, datagrams: list[tuple[str, bytes]], now_us: int | None = None, last: bool = False) -> FlowBatch:
         """Read `datagrams` (exporter's address, bytes); `last` also rejects what still waits for its template."""
         decoded = Decoded()
+        decoded.by_exporter.update(
+            {(origin, "datagrams"): number for origin, number in Counter(map(itemgetter(0), datagrams)).items()}
+        )
         versions: dict[int, list[Datagram]] = {5: [], 9: [], 10: []}
         for arrival, (origin, raw) in enumerate(datagrams):
             known = versions.get(int.from_bytes(raw[:2], "big"))
@@ -73,6 +82,8 @@ class Decoder:
         found = {"datagrams": datagrams, "flows": table.num_rows, "rejected": len(decoded.rejected)}
         self.counters.update(decoded.counts)
         self.counters.update(found)
+        decoded.by_exporter.update((found.origin.partition("/")[0], "bad_datagrams") for found in decoded.rejected)
+        self.tally.add(decoded.by_exporter)
         rejected = sorted(decoded.rejected, key=lambda found: found.arrival)
         columns = {
             "reason": [found.reason for found in rejected],

@@ -17,6 +17,7 @@ from eddyline.sources.netflow.address import bound, chosen, parsed, plain
 from eddyline.sources.netflow.decoder import Decoder
 from eddyline.sources.netflow.heap import keep_freed_memory
 from eddyline.sources.netflow.stop import Stop
+from eddyline.sources.netflow.tally import Tally
 from eddyline.sources.netflow.udp import GATHER_S, IDLE_S, wall_clock
 from eddyline.windows import Commit
 
@@ -96,11 +97,17 @@ class NetflowTcpSource:
         keep_freed_memory()
         self._selector.register(self._stop, selectors.EVENT_READ)
         self._totals: Counter[str] = Counter()
+        self._tally = Tally(named=True)
 
     @property
     def counters(self) -> Mapping[str, int]:
         """Totals so far: those of `NetflowSource`, `sessions`, and `refused_sessions` beyond MAX_SESSIONS."""
         return self._totals
+
+    @property
+    def exporters(self) -> Mapping[str, Mapping[str, int]]:
+        """Totals so far by exporter, over all its connections; the log says which address a number stands for."""
+        return self._tally.numbered()
 
     def __iter__(self) -> Iterator[FlowBatch]:
         """Batches until `close`; an empty one with the clock after a second of silence."""
@@ -162,7 +169,8 @@ class NetflowTcpSource:
         self._totals["sessions"] += 1
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        decoder = Decoder(self._reverse, self._checked, _SESSION_TEMPLATES, _SESSION_PENDING_BYTES)
+        limits = _SESSION_TEMPLATES, _SESSION_PENDING_BYTES
+        decoder = Decoder(self._reverse, self._checked, *limits, self._tally)
         self._sessions[end.fileno()] = _Session(end, plain(sender[0]), decoder)
         self._selector.register(end, selectors.EVENT_READ)
 
@@ -198,6 +206,7 @@ class NetflowTcpSource:
             batches.append(session.decoder.decode(messages, now_us, last=session.over))
             self._totals.update(Counter(session.decoder.counters) - before)
         self._totals["rejected"] += batches[0].rejected.num_rows
+        self._tally.add(Counter((origin, "bad_datagrams") for origin in batches[0].rejected["origin"].to_pylist()))
         table = pa.concat_tables([batch.table for batch in batches]).unify_dictionaries().combine_chunks()
         return FlowBatch(table, rejected=pa.concat_tables([batch.rejected for batch in batches]), now_us=now_us)
 

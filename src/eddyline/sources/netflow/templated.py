@@ -26,7 +26,7 @@ _PAIR: Final = struct.Struct(">HH")
 _Key = tuple[str, int, int]  # exporter's address (never its port), domain, template id
 _Open = tuple[Run, Stream, int]  # and the bytes of a record
 _NEVER: Final = 1 << 16  # longer than any set: never fits
-_NO_RUN: Final = (Run(compile_template(V9, Template(b"", None), True), 0, 0), Stream(0), _NEVER)
+_NO_RUN: Final = (Run(compile_template(V9, Template(b"", None), True), 0, 0), Stream(0, ""), _NEVER)
 _NO_RUNS: Final[dict[int, _Open]] = {}
 
 
@@ -131,8 +131,8 @@ class _Batch:
         if sequence != stream.expected:
             missing = stream.missing(sequence)
             if missing:
-                self.into.counts["sequence_gaps"] += 1
-                self.into.counts["missing_flows" if self.form.ipfix else "missing_datagrams"] += missing
+                self.into.count(stream.origin, "sequence_gaps")
+                self.into.count(stream.origin, "missing_flows" if self.form.ipfix else "missing_datagrams", missing)
         stream.expected = (sequence + step) & 0xFFFFFFFF if step >= 0 else -1
 
     def close(self, origin: str, domain: int) -> None:
@@ -259,7 +259,7 @@ class TemplatedDecoder:
     def _wait(self, key: _Key, body: bytes, raw: bytes, into: Decoded) -> str:
         if not body:
             return f"{self.form.name} data set {key[2]} is empty"
-        into.counts["unknown_templates"] += 1
+        into.count(key[0], "unknown_templates")
         newest = next(reversed(self._waiting.values()), None)
         cost = len(body) if newest is not None and newest.raw is raw else len(raw)
         self._serial += 1

@@ -18,6 +18,7 @@ from eddyline.sources.netflow.heap import keep_freed_memory
 from eddyline.sources.netflow.memory import TemplateFile
 from eddyline.sources.netflow.sites import Sites, read_sites
 from eddyline.sources.netflow.stop import Stop
+from eddyline.sources.netflow.tally import Tally
 from eddyline.windows import Commit
 
 DEFAULT_PORT: Final = 2055
@@ -80,7 +81,8 @@ class NetflowSource:
     ) -> None:
         chosen("out_counters", out_counters, ("reverse", "ignore"))
         chosen("times", times, ("checked", "exporter"))
-        self._decoder = Decoder(out_counters == "reverse", times == "checked", sites=sites)
+        tally = Tally(named=True)
+        self._decoder = Decoder(out_counters == "reverse", times == "checked", tally=tally, sites=sites)
         self._clock, self._gather_s, self._gather_datagrams = clock, gather_s, gather_datagrams
         self._file = TemplateFile(templates, self._decoder.templated) if templates else None
         self._socket = bound(host, port, socket.SOCK_DGRAM, share)
@@ -102,6 +104,11 @@ class NetflowSource:
         templates_not_saved.
         """
         return self._decoder.counters
+
+    @property
+    def exporters(self) -> Mapping[str, Mapping[str, int]]:
+        """Totals so far by exporter; the log says once which address a number stands for."""
+        return self._decoder.tally.numbered()
 
     def __iter__(self) -> Iterator[FlowBatch]:
         """Batches until `close`; an empty one with the clock after a second of silence."""

@@ -71,6 +71,12 @@ class Decoded:
     exporters: dict[str, int] = field(default_factory=dict)  # "address/domain" to code
     rejected: list[Rejected] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
+    by_exporter: Counter[tuple[str, str]] = field(default_factory=Counter)  # by (address, what)
+
+    def count(self, origin: str, what: str, number: int = 1) -> None:
+        """Count what happened to the exporter at that address."""
+        self.counts[what] += number
+        self.by_exporter[origin, what] += number
 
     def reject(self, arrival: int, origin: str, raw: bytes, reason: str) -> None:
         """Keep `raw` and why it could not be read."""
@@ -80,13 +86,14 @@ class Decoded:
 class Stream:
     """The export sequence of one device and domain, modulo 2^32. A restart or a late datagram is no gap.
 
-    `expected` is the next number, -1 after a datagram of which nobody knows how far it moved the sequence on.
+    `expected` is the next number, -1 after a datagram of which nobody knows how far it moved the sequence on;
+    `origin` the address of the device.
     """
 
-    __slots__ = ("expected",)
+    __slots__ = ("expected", "origin")
 
-    def __init__(self, expected: int) -> None:
-        self.expected = expected
+    def __init__(self, expected: int, origin: str) -> None:
+        self.expected, self.origin = expected, origin
 
     def missing(self, sequence: int) -> int:
         """Units (v5: flows, v9: datagrams, IPFIX: records) lost before this datagram; 0 where `expected` is below 0."""
@@ -105,7 +112,7 @@ class Sequences:
         key = (origin, domain)
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = Stream(sequence)
+            stream = self._streams[key] = Stream(sequence, origin)
             if len(self._streams) > _SEQUENCES:
                 self._streams.popitem(last=False)
         else:
@@ -165,8 +172,8 @@ def _follow(kept: Sequence[Datagram], heads: Array, into: Decoded, sequences: Se
         missing = stream.missing(sequence)
         stream.expected = (sequence + count) & 0xFFFFFFFF
         if missing:
-            into.counts["sequence_gaps"] += 1
-            into.counts["missing_flows"] += missing
+            into.count(origin, "sequence_gaps")
+            into.count(origin, "missing_flows", missing)
     return codes
 
 
