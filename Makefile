@@ -4,11 +4,12 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 60
 FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 600
 
 # the suite starts a hundred processes: a module of Python is translated once, even where the environment says never
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check format install model quality fuzz kafka clean
+.PHONY: demo test check format install model quality fuzz kafka soak clean
 
 $(BIN)/eddyline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +49,9 @@ fuzz: install  ## new random examples, then hostile NetFlow for FUZZ_SECONDS sec
 
 kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until Ctrl-C; needs Java 17 and Maven
 	$(BIN)/python tests/kafka/broker.py
+
+soak: install  ## exporters -> collector -> Kafka -> two replicas -> Kafka for SOAK_SECONDS seconds, with kills; as kafka
+	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m tests.kafka.soak
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info

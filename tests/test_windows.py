@@ -96,6 +96,24 @@ def test_a_quiet_site_closes_beside_a_busy_one() -> None:
     assert [shape(w) for w in step.closed] == [("a", 0, False, 0, [0])]
 
 
+def test_an_exporter_with_a_slow_clock_does_not_hold_up_the_site_it_is_left_alone_with() -> None:
+    windower = Windower(MINUTE)
+    windower.add(batch(("a", 600), ("a", 5), now=1000))  # the second exporter is ten minutes behind
+    (late,) = windower.add(batch(("a", 60), first=2, now=1079)).closed
+    step = windower.add(batch(("a", 62), first=3, now=1080))  # 590 + 80 - 10: as in silence, but 10 s behind
+    assert (late.late, step.late) == (True, 1)
+    assert [shape(w) for w in step.closed] == [("a", 60, True, 1, [3]), ("a", 600, False, 0, [0])]
+
+
+def test_flows_a_little_out_of_order_leave_the_watermark_to_the_flows() -> None:
+    windower = Windower(MINUTE)
+    windower.add(batch(("a", 65), now=1000))
+    assert windower.add(batch(("a", 58), first=1, now=1004)).closed == ()
+    assert windower.add(batch(("a", 63), first=2, now=1008)).closed == ()
+    (window,) = windower.add(batch(("a", 70), first=3, now=1010)).closed
+    assert shape(window) == ("a", 0, False, 0, [1])
+
+
 def test_a_file_without_a_clock_never_closes_on_an_empty_batch() -> None:
     windower = Windower(MINUTE)
     windower.add(batch(("a", 5)))

@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 from eddyline import __version__, commands
 from eddyline.config import (
     CalibrateSettings,
+    CollectSettings,
     DoctorSettings,
     EvaluateSettings,
     ReplaySettings,
@@ -31,6 +32,7 @@ from eddyline.errors import ConfigError, EddylineError
 
 _SETTINGS: Final[dict[str, tuple[type[Any], Callable[[Any], None]]]] = {
     "run": (RunSettings, commands.run),
+    "collect": (CollectSettings, commands.collect),
     "train": (TrainSettings, commands.train),
     "calibrate": (CalibrateSettings, commands.calibrate),
     "evaluate": (EvaluateSettings, commands.evaluate),

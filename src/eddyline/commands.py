@@ -19,6 +19,7 @@ from eddyline import training
 from eddyline.artifacts import fingerprint, read_manifest
 from eddyline.config import (
     CalibrateSettings,
+    CollectSettings,
     DoctorSettings,
     EvaluateSettings,
     ReplaySettings,
@@ -45,6 +46,18 @@ def run(settings: RunSettings) -> None:
         with status_of(settings.metrics, report, stop) as heard:
             counts = load_runtime(settings.runtime, settings.source)(settings, stop, heard)
     summarise(counts, console)
+
+
+def collect(settings: CollectSettings) -> None:
+    """Send flows to a topic until the source ends or a signal comes; then say how many and what was lost on the way."""
+    from eddyline.runtimes.collector import collect as collected  # Kafka's client is an extra
+
+    console = Console(stderr=True)
+    with stop_on_signals() as stop, watching(console) as report:
+        with status_of(settings.metrics, report, stop) as heard:
+            counts = collected(settings, stop, heard)
+    for name, text in (("flows sent", f"{counts.flows:,}"), *counts.on_the_way()):
+        console.print(f"{name:<24}{text}", highlight=False, soft_wrap=True)
 
 
 def train(settings: TrainSettings) -> None:

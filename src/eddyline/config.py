@@ -127,6 +127,16 @@ class RunSettings(Settings):
     )
 
 
+class CollectSettings(BaseSettings):
+    """`eddyline collect`: send what exporters send to a Kafka topic, unscored, for scoring replicas to read."""
+
+    model_config = SettingsConfigDict(env_prefix="EDDYLINE_", extra="forbid", frozen=True)
+
+    source: str = Field("netflow://:2055", description="URL to read flows from")
+    sink: str = Field(description="kafka://b/flows: Arrow records, keyed by site")
+    metrics: str = Field(METRICS, description="address of /metrics, /live and /ready; empty = none")
+
+
 class TrainSettings(Settings):
     """`eddyline train`: fit on benign rows only, calibrate on the later part, save one model folder."""
 
@@ -242,7 +252,7 @@ def load(kind: type[S], flags: dict[str, Any], file: Path | None = None) -> S:
 def _check_variables() -> None:
     """Pydantic never sees a variable whose first key no setting has; a variable of another command is no mistake."""
     kinds = (RunSettings, TrainSettings, CalibrateSettings, EvaluateSettings, SimulateSettings, ReplaySettings,
-             DoctorSettings)  # fmt: skip
+             DoctorSettings, CollectSettings)  # fmt: skip
     known = {key for kind in kinds for key in kind.model_fields}
     for name in sorted(os.environ):
         prefix, _, rest = name.lower().partition("_")

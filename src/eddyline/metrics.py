@@ -156,6 +156,14 @@ class Counts:
         bad = f", {self.rejected.total():,} bad records" if self.rejected else ""
         return f"{self.flows:,} flows, {self.windows:,} windows, {self.alerts:,} alerts{bad}, {rate:,.0f} flows/s"
 
+    def on_the_way(self) -> list[tuple[str, str]]:
+        """Return what could not be read and what the source lost, as (name, value)."""
+        return [
+            ("bad records", f"{self.rejected.total():,}"),
+            *((f"  {reason}", f"{count:,}") for reason, count in self.rejected.most_common(5)),
+            *((name.replace("_", " "), f"{n:,}") for name, n in self.source.items() if name not in _COUNTED_HERE),
+        ]
+
     def summary(self) -> list[tuple[str, str]]:
         """Return what a finished run has to say, as (name, value)."""
         p50, p99 = np.percentile(self.latency_s, [50, 99]) if self.latency_s else (0.0, 0.0)
@@ -164,9 +172,7 @@ class Counts:
             ("scored", f"{self.scored:,}"),
             ("windows", f"{self.windows:,}"),
             ("late flows", f"{self.late:,}"),
-            ("bad records", f"{self.rejected.total():,}"),
-            *((f"  {reason}", f"{count:,}") for reason, count in self.rejected.most_common(5)),
-            *((name.replace("_", " "), f"{n:,}") for name, n in self.source.items() if name not in _COUNTED_HERE),
+            *self.on_the_way(),
             ("alerts", f"{self.alerts:,}"),
             ("held back by the budget", f"{self.held_back:,}"),
             ("drift bucket at most", f"{self.bucket:.1f} alert groups"),

@@ -1,9 +1,9 @@
 """Flows of one site and one stretch of event time: batches in; closed windows and a safe commit position out.
 
 Tumbling windows `[start, end)` of `length_us`. A site's watermark is its latest event time minus `lateness_us`; a
-window closes when the watermark reaches its end. Flows without a time, or all flows when `by` is "count", go into
-one endless window per site that is cut every `count` rows. Nothing is ever dropped: a flow whose window has closed is
-late and comes out in the site's next late window.
+window closes when the watermark reaches its end. A live source's clock moves it on in silence, and `lateness_us` later
+where all flows are old: a slow exporter may be the only one left. Flows without a time, or all when `by` is "count", go
+into one endless window per site, cut every `count` rows. A flow whose window has closed is late: none is ever dropped.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ class _Open:  # a window that still takes flows: its pieces, and what parts of i
 class _Site:
     closed_until_us: int = _NEVER
     watermark_us: int = _NEVER
-    lead_us: int | None = None  # a live source's clock minus the watermark, when flows last moved it
+    lead_us: int | None = None
     closed_at: int = 0  # flows of the stream that had arrived at the last close
     open: dict[int | None, _Open] = field(default_factory=dict)
     late: _Open = field(default_factory=_Open)
@@ -171,16 +171,13 @@ class Windower:
         self._pending.append(pending)
         after = self._seen + len(batch)
         replayed = self._seen < self._replay and after <= self._replay
-        late, active = 0, set()
+        late, moved = 0, dict[str, bool]()
         for site, flows, rows in split_by_site(batch.table):
             state = self._sites.setdefault(site, _Site())
             late += self._put(state, self._unseen(state, flows, rows, pending), pending)
-            if not replayed:
-                self._advance(state, flows, batch.now_us)
-            active.add(site)
+            moved[site] = not replayed and self._advance(state, flows, batch.now_us)
         self._seen = after
-        sites = () if replayed else self._sites
-        closed = [window for site in sites for window in self._close(site, batch.now_us, site in active)]
+        closed = [w for s in (() if replayed else self._sites) for w in self._close(s, batch.now_us, moved.get(s))]
         return Step(tuple(closed), late, self._commit())
 
     def finish(self) -> Step:
@@ -203,16 +200,19 @@ class Windower:
                 state.open.setdefault(start, _Open()).put(pending, piece)
         return late
 
-    def _advance(self, state: _Site, flows: pa.Table, now_us: int | None) -> None:
-        latest = pc.max(flows["ts_end"]).value if flows.num_rows else None
-        if latest is not None:
-            state.watermark_us = max(state.watermark_us, latest - self._settings.lateness_us)
-            state.lead_us = None if now_us is None else now_us - state.watermark_us
+    def _advance(self, state: _Site, flows: pa.Table, now_us: int | None) -> bool:
+        latest = pc.max(flows["ts_end"]).value
+        if latest is None or latest - self._settings.lateness_us <= state.watermark_us:
+            return False
+        state.watermark_us = latest - self._settings.lateness_us
+        state.lead_us = None if now_us is None else now_us - state.watermark_us
+        return True
 
-    def _close(self, site: str, now_us: int | None, active: bool) -> Iterator[Window]:
+    def _close(self, site: str, now_us: int | None, moved: bool | None) -> Iterator[Window]:  # None: no flows
         state, length = self._sites[site], self._settings.length_us
-        if now_us is not None and not active and state.lead_us is not None:
-            state.watermark_us = max(state.watermark_us, now_us - state.lead_us)
+        if now_us is not None and not moved and state.lead_us is not None:
+            grace = 0 if moved is None else self._settings.lateness_us
+            state.watermark_us = max(state.watermark_us, now_us - state.lead_us - grace)
         for start, window in state.open.items():
             capacity = self._settings.count if start is None else self._settings.max_flows
             while window.rows >= capacity:
@@ -259,10 +259,10 @@ class Windower:
             done = self._pending.popleft()
             done.safe = True
             self._position, self._base = done.position, self._base + done.flows
-        return Commit(self._position, self._seen - self._base, {site: self._state(site) for site in self._sites})
+        sites = {site: self._state(state) for site, state in self._sites.items()}
+        return Commit(self._position, self._seen - self._base, sites)
 
-    def _state(self, site: str) -> SiteState:
-        state = self._sites[site]
+    def _state(self, state: _Site) -> SiteState:
         parts = {start: (held.part, held.out_after_position()) for start, held in state.open.items() if held.part}
         before = max(0, state.closed_at - self._base)
         return SiteState(state.closed_until_us, state.watermark_us, state.lead_us, before, parts, state.late.part)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ HERE = Path(__file__).parent
 JARS = HERE.parents[1] / "build" / "kafka" / "jars"
 CLUSTER = "ZWRkeWxpbmUtdGVzdC1raw"  # any 16 bytes in base64
 USER, PASSWORD = "eddy", "s3cret-of-the-tests"
-_START_S = 60.0
+_START_S = 180.0  # on a machine that has other things to do
 _JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WARN")
 
 
@@ -79,14 +80,15 @@ class Broker:
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Return when clients can connect; raises NoBroker after a minute."""
+        """Return when clients can connect; raises NoBroker where it ends or takes three minutes."""
         with (self._folder / "output.txt").open("ab") as output:
             command = ["java", *_JAVA, "-cp", self._classes, "kafka.Kafka", str(self._settings)]
             self._running = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=self._folder)
         until = time.monotonic() + _START_S
         while not _listens(self.address):
             if self._running.poll() is not None or time.monotonic() > until:
-                raise NoBroker(f"Apache Kafka did not start: {(self._folder / 'output.txt').read_text()[-500:]}")
+                said = (self._folder / "output.txt").read_text()[-500:]
+                raise NoBroker(f"Apache Kafka did not start (exit status {self._running.poll()}): {said}")
             time.sleep(0.1)
 
     def stop(self, kill: bool = False) -> None:
@@ -98,6 +100,13 @@ class Broker:
                 self._running.terminate()
             self._running.wait(60)
             self._running = None
+
+    def stall(self, seconds: float) -> None:
+        """Keep its connections and answer nobody for a while, as behind a disk that hangs."""
+        assert self._running is not None
+        self._running.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._running.send_signal(signal.SIGCONT)
 
     def wait(self) -> None:
         """Return when it has ended."""

@@ -34,8 +34,16 @@ class Forks:
         assert self._told() == 0
 
     def start(self, *arguments: object) -> int:
-        """Start one; its process id."""
-        return self._ask(["start", "run", "--model", str(self.model), *map(str, arguments)])
+        """Start `eddyline run`; its process id."""
+        return self.start_command("run", "--model", self.model, *arguments)
+
+    def start_command(self, *words: object) -> int:
+        """Start any command; its process id."""
+        return self._ask(["start", *map(str, words)])
+
+    def lines(self) -> list[str]:
+        """What all of them have said so far."""
+        return self.log.read_text().splitlines()
 
     def signal(self, process: int, number: int) -> None:
         os.kill(process, number)
@@ -45,7 +53,7 @@ class Forks:
         until = time.monotonic() + seconds
         while (status := self._ask(["status", str(process)])) == 256:
             assert time.monotonic() < until, f"still running after {seconds} s: {self.log.read_text()[-2000:]}"
-            time.sleep(0.1)
+            time.sleep(0.02)
         return status
 
     def close(self) -> None:

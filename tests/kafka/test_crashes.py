@@ -1,38 +1,28 @@
 """Kills at random points: a reader of committed records sees every flow once, scored as if nothing happened."""
 
 import os
-import random
-import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.kafka.broker import Broker
-from tests.kafka.feeding import EXACTLY, FLOWS, QUICK, SITES, Feeder, finish, same_as_uninterrupted
+from tests.kafka.feeding import EXACTLY, FLOWS, QUICK, SITES, Feeder, finish, killed_at_random, same_as_uninterrupted
 from tests.kafka.forks import Forks
 from tests.kafka.topics import as_scored, consume, new_topic, scored
 from tests.test_end_to_end import scored as scored_in
 
-KILLS = int(os.environ.get("KILLS", "6"))  # the suite has ten minutes; KILLS=20 takes two of them alone
+KILLS = int(os.environ.get("KILLS", "6"))  # the suite has ten minutes; KILLS=20 for the whole test
 
 
 @pytest.mark.slow
 def test_kills_at_random_points_under_load_change_nothing(broker: Broker, forks: Forks) -> None:
     address, topic = broker.address, new_topic(broker.address, len(SITES))
     run = ("--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut")
-    rng = random.Random(5)
     minutes = 10 * KILLS
-    feeder = Feeder(address, topic, minutes, 0.2)
-    seen = []
-    for _ in range(KILLS):
-        process = forks.start(*run, *EXACTLY)
-        time.sleep(rng.uniform(1.0, 4.0))
-        forks.signal(process, signal.SIGKILL)
-        assert forks.wait(process) == -signal.SIGKILL
-        seen.append(scored(address, f"{topic}-cut").num_rows)
+    feeder = Feeder(address, topic, minutes, 0.1)
+    seen = killed_at_random(forks, KILLS, 5, lambda: scored(address, f"{topic}-cut").num_rows, *run, *EXACTLY)
     feeder.finish()
-    assert len(set(seen)) > KILLS // 3, f"hardly any run came to a commit: {seen}"
+    assert seen == sorted(seen), "what was committed is gone"
     cut = finish(forks, address, topic, "cut", f"{topic}-cut")
     assert len(cut) == len({one[:2] for one in cut}) == minutes * len(SITES) * FLOWS
     same_as_uninterrupted(forks, address, topic, cut)
@@ -46,13 +36,12 @@ def test_kills_under_at_least_once_leave_each_window_once_in_a_folder(
 ) -> None:
     address, topic = broker.address, new_topic(broker.address, len(SITES))
     source, sink = f"kafka://{address}/{topic}?group=cut&{QUICK}", f"file://{tmp_path}/out"
-    rng = random.Random(6)
-    feeder = Feeder(address, topic, 60, 0.2)
-    for _ in range(5):
-        process = forks.start("--source", source, "--sink", sink, "--flush-s", 0.3)
-        time.sleep(rng.uniform(2.0, 4.0))
-        forks.signal(process, signal.SIGKILL)
-        assert forks.wait(process) == -signal.SIGKILL
+    feeder = Feeder(address, topic, 60, 0.1)
+
+    def written() -> int:
+        return len(list((tmp_path / "out").glob("flows/*")))
+
+    killed_at_random(forks, 5, 6, written, "--source", source, "--sink", sink, "--flush-s", 0.3)
     feeder.finish()
     assert forks.wait(forks.start("--source", f"{source}&until=end", "--sink", sink)) == 0
     cut = as_scored(scored_in(tmp_path / "out"))

@@ -11,15 +11,14 @@ import pytest
 from eddyline.errors import SinkError
 from eddyline.kafka.address import parse_address
 from tests.kafka.broker import PASSWORD, USER, Broker
+from tests.kafka.forks import Forks
 from tests.kafka.topics import (
     as_scored,
     consume,
-    ended,
     minute,
     new_topic,
     produce,
     scored,
-    service,
     stream_of,
     wait_for_flows,
 )
@@ -200,27 +199,19 @@ def test_records_that_were_deleted_unread_stop_the_run(
     assert "records 1 to 2 are gone before they were read" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_service_that_was_stopped_goes_on_where_it_was(broker: Broker, model: Path) -> None:
+def test_a_service_that_was_stopped_goes_on_where_it_was(broker: Broker, forks: Forks) -> None:
     topic, address = new_topic(broker.address), broker.address
     cut = f"{topic}-cut"
-    live = (
-        "--source", f"kafka://{address}/{topic}?group=cut", "--sink", f"kafka://{address}/{cut}", "--model", model,
-        *EXACTLY,
-    )  # fmt: skip
-    fill(address, topic, *range(6))
-    with service(*live) as first:
-        wait_for_flows(address, cut, 5 * 40)
-        code, said = ended(first, signal.SIGTERM)
-    assert code == 0, said
-    assert len(scored(address, cut)) == 5 * 40  # the last window is open and stays with the broker
-    fill(address, topic, *range(6, 12))
-    with service(*live) as second:
-        wait_for_flows(address, cut, 11 * 40)
-        code, said = ended(second, signal.SIGTERM)
-    assert code == 0, said
+    live = ("--source", f"kafka://{address}/{topic}?group=cut", "--sink", f"kafka://{address}/{cut}", *EXACTLY)
+    for first, last in ((0, 6), (6, 12)):
+        fill(address, topic, *range(first, last))
+        process = forks.start(*live)
+        wait_for_flows(address, cut, (last - 1) * 40)
+        forks.signal(process, signal.SIGTERM)
+        assert forks.wait(process) == 0, forks.log.read_text()[-3000:]
+        assert len(scored(address, cut)) == (last - 1) * 40  # the last window is open and stays with the broker
     whole = f"kafka://{address}/{topic}-whole"
-    assert run(model, f"kafka://{address}/{topic}?group=whole&until=end", whole, *EXACTLY) == 0
+    assert run(forks.model, f"kafka://{address}/{topic}?group=whole&until=end", whole, *EXACTLY) == 0
     expected = as_scored(scored(address, f"{topic}-whole"))
     assert as_scored(scored(address, cut)) == [one for one in expected if one[1] < 11_000]
     assert consume(address, f"{cut}.dead-letters") == []

@@ -1,14 +1,9 @@
 """Topics with flows in them, services over them as processes of their own, and what came out, with the real client."""
 
-import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -124,26 +119,3 @@ def as_scored(table: pa.Table, *more: str) -> list[tuple[Any, ...]]:
     """What a run says of each flow, sorted; flows are told apart by site and bytes."""
     names = ("site", "bytes", "window_start", "window_part", "late", *SCORES, *more)
     return sorted(zip(*(table[name].to_pylist() for name in names), strict=True), key=repr)
-
-
-@contextmanager
-def service(*arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """`eddyline run` in a process of its own; killed if the test leaves it behind."""
-    command = [sys.executable, "-m", "eddyline.cli", "run", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ONE_THREAD) as one:
-        try:
-            yield one
-        finally:
-            one.kill()
-
-
-def ended(one: subprocess.Popen[str], with_signal: int | None = None, seconds: float = 60.0) -> tuple[int, str]:
-    """Exit status and standard error, after a signal if one is given."""
-    if with_signal is not None:
-        one.send_signal(with_signal)
-    _, said = one.communicate(timeout=seconds)
-    return one.returncode, said
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]

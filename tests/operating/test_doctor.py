@@ -130,19 +130,20 @@ def test_a_file_that_is_not_there_is_wrong(tmp_path: Path) -> None:
 def test_a_service_that_runs_already_is_asked_what_it_counts() -> None:
     status = Status()
     status.heard(
-        Counts(flows=21, rejected=Counter({"x": 2, "y": 1}), source={"missing_datagrams": 4, "datagrams": 9},
+        Counts(flows=21, late=1, rejected=Counter({"x": 2, "y": 1}), source={"missing_datagrams": 4, "datagrams": 9},
                queues={"read": (4, 4), "scored": (0, 4)}, levels={"default": 6.5})
     )  # fmt: skip
     with StatusServer("127.0.0.1:0", status) as server, collector() as listening:
         port = listening.getsockname()[1]
         found = findings(source=f"netflow://127.0.0.1:{port}", metrics=f"127.0.0.1:{server.port}")
     told = about(found, "service")
-    assert [finding.level for finding in told] == ["ok", "note", "note", "note", "note"]
+    assert [finding.level for finding in told] == ["ok", "note", "note", "note", "note", "note"]
     assert told[0].says == f"an Eddyline runs and answers on 127.0.0.1:{server.port}: 21 flows so far"
     assert told[1].says == "4 datagrams were lost on the way"
-    assert told[2].says == "3 records could not be read"
-    assert "does not keep up" in told[3].says
-    assert "calibrate" in told[4].do
+    assert told[2].says == "1 flows came after their window had closed"
+    assert told[3].says == "3 records could not be read"
+    assert "does not keep up" in told[4].says
+    assert "calibrate" in told[5].do
     assert about(found, "source")[0].level == "note"
     assert about(found, "metrics") == []
 

@@ -173,6 +173,24 @@ def test_a_clock_that_is_years_ahead_makes_nobody_else_late() -> None:
     assert believed.table["ts_end"].cast(pa.int64()).to_pylist() == [4_000_000_000_000_000]
 
 
+@pytest.mark.parametrize(("skew_s", "late", "ahead"), [(4, 0, 0), (50, 0, 300), (-4, 0, 0), (-50, 195, 0)])
+def test_an_exporter_whose_clock_is_wrong_makes_at_most_its_own_flows_late(skew_s: int, late: int, ahead: int) -> None:
+    decoder, windower = Decoder(checked=True), Windower(WindowSettings())
+    skewed, late_flows = v5_record("10.0.0.1", "10.0.0.2", 9, 53, 17, 1, 60, 95_000, 100_000), 0
+    right = v5_record("10.0.0.3", "10.0.0.2", 9, 53, 17, 1, 60, 95_000, 100_000)
+    windows = []
+    for now_s in range(1_700_000_000 // 60 * 60, 1_700_000_000 // 60 * 60 + 300):
+        datagrams = [("10.9.9.9", v5([skewed], secs=now_s + skew_s)), ("10.0.0.9", v5([right], secs=now_s))]
+        step = windower.add(decoder.decode(datagrams, now_s * 1_000_000))
+        windows += step.closed
+        late_flows += step.late
+    windows += windower.finish().closed
+    assert (late_flows, decoder.counters["clocks_ahead"]) == (late, ahead)
+    assert sum(map(len, windows)) == 600
+    for window in windows:
+        assert not window.late or set(window.flows["src_addr"].to_pylist()) == {"10.0.0.1"}
+
+
 def test_what_the_kernel_dropped_is_counted_to_the_datagram() -> None:
     source = NetflowSource("127.0.0.1", 0, recv_buffer_bytes=4096)
     send(source.port, [flow(n) for n in range(2_000)])

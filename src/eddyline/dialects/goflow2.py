@@ -25,7 +25,7 @@ _TEXT: Final = "src_addr dst_addr proto sampler_address".split()
 _NUMBERS: Final = ("time_received_ns time_flow_start_ns time_flow_end_ns src_port dst_port bytes packets tcp_flags "
                    "icmp_type icmp_code ip_tos sampling_rate observation_domain_id").split()  # fmt: skip
 _ICMP: Final = (PROTOCOLS["icmp"], PROTOCOLS["icmpv6"])
-_AHEAD_US: Final = 60_000_000  # clocks without NTP drift by seconds; a minute is none of these
+_AHEAD_US: Final = 5_000_000  # half the time that windows wait for stragglers, so that nobody else becomes late
 
 
 def _read(raw: RawColumns) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _read(raw: RawColumns) -> dict[str, Any]:
 
 
 def _times(raw: RawColumns) -> tuple[Numbers, Numbers]:
-    """Start and end, the time of receipt where they are not known, and never over a minute after it."""
+    """Start and end, the time of receipt where they are not known, and never over five seconds after it."""
     received = _microseconds(raw, "time_received_ns")
     start, end = (_or(_microseconds(raw, f"time_flow_{which}_ns"), received) for which in ("start", "end"))
     start = np.where(start[1], start[0], end[0]), start[1] | end[1]

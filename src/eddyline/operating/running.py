@@ -16,8 +16,13 @@ _LOST: Final = {
     "missing_datagrams": "datagrams were lost on the way; look for drops in `netstat -su` and on the path",
     "missing_flows": "flows were lost on the way; look for drops in `netstat -su` and on the path",
     "unknown_templates": "data sets had to wait for their template; let exporters send templates every minute",
-    "clocks_ahead": "flows were dated after their receipt; set NTP on the exporters",
+    "clocks_ahead": "flows were dated over five seconds after their receipt; set NTP on the exporters",
 }
+_LATE_SHARE: Final = 0.01
+_LATE: Final = (
+    "an exporter's clock is behind, or it exports long after a flow ended: stop the service and ask again to hear "
+    "which; set NTP, shorten its timeouts, or raise --windows.lateness-s"
+)
 
 
 def running(address: str) -> dict[str, float] | None:
@@ -55,6 +60,9 @@ def told(service: Mapping[str, float], address: str) -> Iterator[Finding]:
         if count:
             finding, _, remedy = says.partition("; ")
             yield Finding("note", "service", f"{count:,.0f} {finding}", remedy)
+    late = service.get("eddyline_late_flows_total", 0.0)
+    if late > _LATE_SHARE * flows:
+        yield Finding("note", "service", f"{late:,.0f} flows came after their window had closed", _LATE)
     if rejected:
         yield Finding("note", "service", f"{rejected:,.0f} records could not be read", "see dead-letter.jsonl for why")
     waiting, size = (service.get(f'eddyline_{name}{{queue="read"}}', 0.0) for name in _QUEUE)

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from threading import Event, Lock, Thread
 from typing import Any, Final
 
@@ -238,15 +239,25 @@ class _PartitionRun:
                 closing(PartitionSource(topic, self._partition, left.commit.position, keep, left.rejected_until))
             )
             self._source = source
+            commit = _going_on(left.commit, source.now_us)
             sinks: list[Sink] = [*replica.shared, *(KafkaSink(output, writer) for output in replica.own), rejects]
             settings = replica.settings
             run = EmbeddedRun(
                 source, replica.model, sinks, settings.windows.settings(), settings.alerts.settings(),
                 FlushSettings(settings.flush_flows, None if topic.bounded else settings.flush_s), settings.queue,
-                self.stop, left.commit,
+                self.stop, commit,
             )  # fmt: skip
             self.counts.append(run.counts)
             run.run()
+
+
+def _going_on(commit: Commit, now_us: int) -> Commit:
+    """The commit as if no time had passed since: else the clock of a site that comes second would close its windows."""
+    sites = {
+        site: replace(state, lead_us=None if state.lead_us is None else now_us - state.watermark_us)
+        for site, state in commit.sites.items()
+    }
+    return replace(commit, sites=sites)
 
 
 def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:

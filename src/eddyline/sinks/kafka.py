@@ -11,7 +11,6 @@ also their window (`site`, `window_start`, `late`, `part`) and `first_row`, by w
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,11 +25,10 @@ from eddyline.kafka.address import Address, parse_address
 from eddyline.kafka.client import Writer
 from eddyline.kafka.topics import make_topics
 from eddyline.sinks.alert_views import VIEWS
-from eddyline.sinks.kafka_rows import MOST_BYTES, arrow_values, json_values
+from eddyline.sinks.kafka_rows import arrow_values, dead_letters, json_values
 
 _VALUES: Final = {"arrow": arrow_values, "json": json_values}
 _OPTIONS: Final = ("format", "alerts", "dead_letters", "alert_format")
-_ORIGIN: Final = re.compile(r"(?P<topic>[^/#]+)/(?P<partition>\d+)(?:#\d+)?")
 _VERSION: Final = ("schema_version", SCHEMA_VERSION.encode())
 
 
@@ -81,17 +79,9 @@ class KafkaSink:
             self._writer.send(self._output.alerts, told, alert.id.encode(), [_VERSION, model])
 
     def reject(self, rejected: pa.Table) -> None:
-        """Send records that could not be read, as they came; one that is too long is cut and says so."""
-        for record in rejected.to_pylist():
-            raw, place = record["raw"], _ORIGIN.fullmatch(record["origin"])
-            known = place.groupdict() if place else {"origin": record["origin"]}
-            if record["source_row"] is not None:
-                known["offset" if place else "source_row"] = str(record["source_row"])
-            if len(raw) > MOST_BYTES:
-                known["cut_from_bytes"] = str(len(raw))
-            headers = [_VERSION, ("reason", record["reason"].encode(errors="replace")[:4096])]
-            headers += [(name, text.encode(errors="replace")) for name, text in known.items()]
-            self._writer.send(self._output.dead_letters, raw[:MOST_BYTES], record["origin"].encode(), headers)
+        """Send records that could not be read, as they came; see `kafka_rows.dead_letters`."""
+        for key, value, headers in dead_letters(rejected):
+            self._writer.send(self._output.dead_letters, value, key, [_VERSION, *headers])
 
     def flush(self) -> None:
         """Return when the brokers have everything; raises SinkError that counts what they have not."""

@@ -1,60 +1,65 @@
-"""kafka://BROKER:PORT/TOPIC as a target of flows that nobody has scored: Arrow batches keyed by site, as sources read.
+"""kafka://: flows that nobody has scored, to a topic that scoring replicas read; at least once.
 
-Order holds within a site. At least once: what the brokers have not confirmed at the end is an error that counts it.
+    kafka://BROKER:PORT/TOPIC?dead_letters=TOPIC
+
+A record is one Arrow IPC stream of flows of one site, keyed by the site, so that a site stays in one partition and in
+order. What a collector could not read goes to TOPIC.dead-letters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from eddyline.flows import SCHEMA_VERSION
+from eddyline.flows import SCHEMA_VERSION, split_by_site
 from eddyline.kafka.address import parse_address
 from eddyline.kafka.client import Writer
 from eddyline.kafka.topics import make_topics
-from eddyline.sinks.kafka_rows import table_values
+from eddyline.sinks.kafka_rows import dead_letters, table_values
 
-_HEADERS: Final = [("schema_version", SCHEMA_VERSION.encode())]
-_SITE: Final = "default"  # of flows that name none
+_VERSION: Final = ("schema_version", SCHEMA_VERSION.encode())
 
 
 class FlowTopic:
-    """Sends flow tables to a topic.
+    """Takes flow tables; blocks while the client's buffer is full, raises SinkError for what no broker took.
 
     Args:
-        topic: its name. writer: sends; closed with the target.
+        writer: sends; closed with this. topic, dead_letters: where to.
     """
 
-    def __init__(self, topic: str, writer: Writer) -> None:
-        self._topic, self._writer = topic, writer
+    def __init__(self, writer: Writer, topic: str, dead_letters: str) -> None:
+        self._writer, self._topic, self._dead_letters = writer, topic, dead_letters
 
     def send(self, table: pa.Table) -> int:
-        """Send the flows of `table`, BATCH_SCHEMA, in its order within each site; all of them can be said.
-
-        Blocks while the client's buffer is full; raises SinkError where an earlier record was refused.
-        """
-        for site, flows in _sites(table):
-            for _, _, value in table_values(flows):
-                self._writer.send(self._topic, value, site.encode(), _HEADERS)
+        """Hand over the flows of `table`, BATCH_SCHEMA, in its order within each site; how many."""
+        there = [name for name in table.column_names if table[name].null_count < table.num_rows]
+        for site, flows, _ in split_by_site(table):
+            for _, _, value in table_values(flows.select(there)):
+                self._writer.send(self._topic, value, site.encode(), [_VERSION])
         return int(table.num_rows)
 
-    def close(self) -> None:
+    def reject(self, rejected: pa.Table) -> None:
+        """Hand over records that could not be read, as they came."""
+        for key, value, headers in dead_letters(rejected):
+            self._writer.send(self._dead_letters, value, key, [_VERSION, *headers])
+
+    def flush(self) -> None:
         """Return when the brokers have everything; raises SinkError that counts what they have not."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and release; twice is once."""
         self._writer.close()
 
 
-def open_flow_topic(url: str) -> FlowTopic:
-    """The topic that a URL names, created if it is missing; raises ConfigError for what cannot work."""
-    where = parse_address(url, "kafka target", ())
-    make_topics(where, {where.topic: (-1, {})}, "kafka target")
-    return FlowTopic(where.topic, Writer(where))
+def open_flow_topic(url: str, rejects: bool = False) -> FlowTopic:
+    """Open what a URL names and create the topics that are missing; raises ConfigError for what cannot work.
 
-
-def _sites(table: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    names = pc.fill_null(table["site"].cast(pa.string()), _SITE)
-    sites = pc.unique(names).to_pylist()
-    for site in sites:
-        yield site, table if len(sites) == 1 else table.filter(pc.equal(names, site))
+    Args:
+        rejects: whether there may be records that could not be read.
+    """
+    where = parse_address(url, "kafka target", ("dead_letters",))
+    dead = where.options.get("dead_letters", f"{where.topic}.dead-letters")
+    make_topics(where, dict.fromkeys([where.topic, *([dead] if rejects else [])], (-1, {})), "kafka target")
+    return FlowTopic(Writer(where), where.topic, dead)

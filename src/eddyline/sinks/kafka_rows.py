@@ -1,8 +1,9 @@
-"""Scored windows as the values of Kafka records: Arrow IPC streams that stand alone, or one JSON object per flow."""
+"""Flows as values of Kafka records, Arrow IPC streams that stand alone or a JSON object each; and bad records."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 from eddyline.combine import ScoredFlows
 
 MOST_BYTES: Final = 900_000  # of a value; brokers take 1,048,588 with everything around it by default
+_ORIGIN: Final = re.compile(r"(?P<topic>[^/#]+)/(?P<partition>\d+)(?:#\d+)?")
 _ROWS: Final = 8_192  # of a value to begin with, about half of that
 
 
@@ -21,7 +23,7 @@ def arrow_values(scored: ScoredFlows) -> Iterator[tuple[int, int, bytes]]:
 
 
 def table_values(table: pa.Table) -> Iterator[tuple[int, int, bytes]]:
-    """The same of any table of flows."""
+    """(first row, rows, bytes) of a table, in order, none longer than MOST_BYTES unless a single row is."""
     for first in range(0, table.num_rows, _ROWS):
         yield from _pieces(table.slice(first, _ROWS), first)
 
@@ -83,3 +85,17 @@ def _plain(column: pa.ChunkedArray) -> list[object]:
         return [None if value is None or not np.isfinite(value) else value for value in column.to_pylist()]
     values: list[object] = column.to_pylist()
     return values
+
+
+def dead_letters(rejected: pa.Table) -> Iterator[tuple[bytes, bytes, list[tuple[str, bytes]]]]:
+    """(key, value, headers) of records that could not be read, as they came; too long a one is cut and says so."""
+    for record in rejected.to_pylist():
+        raw, place = record["raw"], _ORIGIN.fullmatch(record["origin"])
+        known = place.groupdict() if place else {"origin": record["origin"]}
+        if record["source_row"] is not None:
+            known["offset" if place else "source_row"] = str(record["source_row"])
+        if len(raw) > MOST_BYTES:
+            known["cut_from_bytes"] = str(len(raw))
+        headers = [("reason", record["reason"].encode(errors="replace")[:4096])]
+        headers += [(name, text.encode(errors="replace")) for name, text in known.items()]
+        yield record["origin"].encode(), raw[:MOST_BYTES], headers

@@ -40,9 +40,11 @@ class NetflowExporter:
         clock: microseconds since 1970, for the spacing only; times of flows and headers are the flows' own.
         packets_per_second: at most so many datagrams.
         source_id: observation domain (v9, IPFIX) or engine (v5, 16 bits).
+        sender: address of this machine to send from, by which collectors know an exporter; "" leaves it to the system.
 
     Raises:
-        ConfigError: an unknown version, a rate below 1, a source_id too large, or a host that cannot be resolved.
+        ConfigError: an unknown version, a rate below 1, a source_id too large, a host that cannot be resolved, a sender
+            that is not ours.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class NetflowExporter:
         clock: Callable[[], int] = wall_clock,
         packets_per_second: float = PACKETS_PER_SECOND,
         source_id: int = 0,
+        sender: str = "",
     ) -> None:
         if (
             version not in (5, 9, 10)
@@ -70,6 +73,8 @@ class NetflowExporter:
             raise ConfigError(f"netflow exporter: cannot resolve {host}:{port}: {error}; give the collector") from error
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         self._address: Any = address
+        if sender:
+            self._send_from(sender)
         self._version, self._clock, self._source_id = version, clock, source_id
         self._gap_us = 1_000_000 / packets_per_second
         self._due_us = 0.0
@@ -109,6 +114,14 @@ class NetflowExporter:
         encode = encode_v9 if self._version == 9 else encode_v5
         return encode(flows, self._sequence, boot_us, self._source_id)
 
+    def _send_from(self, sender: str) -> None:
+        try:
+            self._socket.bind((sender, 0))
+        except OSError as error:
+            self._socket.close()
+            raise ConfigError(f"netflow exporter: cannot send from {sender}: {error.strerror or error}; "
+                              "give an address of this machine") from error  # fmt: skip
+
     def close(self) -> None:
         """Release the socket; twice is once."""
         self._socket.close()
@@ -121,7 +134,7 @@ class NetflowExporter:
 
 
 def open_exporter(url: str) -> NetflowExporter:
-    """The exporter that `netflow://HOST:PORT?version=9&packets_per_second=N&source_id=N` names.
+    """The exporter that `netflow://HOST:PORT?version=9&packets_per_second=N&source_id=N&sender=ADDRESS` names.
 
     Raises:
         ConfigError: a URL that is malformed or an option that is unknown.
@@ -130,6 +143,7 @@ def open_exporter(url: str) -> NetflowExporter:
         parts = urlsplit(url)
         port = parts.port or 2055
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        sender = options.pop("sender", "")
         numbers: dict[str, Any] = {name: int(text) for name, text in options.items()}
     except ValueError as error:
         raise ConfigError(
@@ -139,6 +153,6 @@ def open_exporter(url: str) -> NetflowExporter:
     if parts.scheme != "netflow" or not parts.hostname or parts.path not in ("", "/") or unknown:
         raise ConfigError(
             f"netflow exporter: {url!r} is not of the form netflow://HOST:PORT with options version, "
-            f"packets_per_second, source_id{': unknown ' + ', '.join(sorted(unknown)) if unknown else ''}"
+            f"packets_per_second, source_id, sender{': unknown ' + ', '.join(sorted(unknown)) if unknown else ''}"
         )
-    return NetflowExporter(parts.hostname, port, **numbers)
+    return NetflowExporter(parts.hostname, port, sender=sender, **numbers)

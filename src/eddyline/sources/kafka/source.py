@@ -73,6 +73,9 @@ class PartitionSource:
         keep: takes a commit, complete with an offset.
         rejected_until: bad records up to this offset are with the sinks already.
         clock: microseconds since 1970.
+
+    Attributes:
+        now_us: the clock of the next batch.
     """
 
     resumes = True
@@ -87,7 +90,7 @@ class PartitionSource:
         self._decoder = Decoder(topic.dialect, topic.site, f"{topic.where.topic}/{partition}")
         self._last = self._reader.end() if topic.bounded else None
         self._stopped = threading.Event()
-        self._now_us, self._looked_us = clock(), clock()
+        self.now_us, self._looked_us = clock(), clock()
         self.unfinished = False
         self.behind: int | None = None  # offsets up to the end of the partition; None while nobody has said
 
@@ -124,7 +127,7 @@ class PartitionSource:
     def _tick(self, busy: bool) -> None:
         now = self._clock()
         if self._reader.at_end and (busy or self._reader.is_idle()):
-            self._now_us += min(max(0, now - self._looked_us), _STRIDE_US)
+            self.now_us += min(max(0, now - self._looked_us), _STRIDE_US)
         self._looked_us = now
 
     def _batches(self, messages: list[Message]) -> Iterator[FlowBatch]:
@@ -143,7 +146,7 @@ class PartitionSource:
     def _batch(self, flows: pa.Table, rejected: pa.Table, position: int) -> FlowBatch:
         if rejected.num_rows:
             rejected = rejected.filter(pc.greater(rejected["source_row"], self._rejected_until))
-        return FlowBatch(flows, position, rejected, None if self._topic.bounded else self._now_us)
+        return FlowBatch(flows, position, rejected, None if self._topic.bounded else self.now_us)
 
 
 class TopicSource:

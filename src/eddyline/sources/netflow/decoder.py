@@ -10,6 +10,7 @@ import pyarrow as pa
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
 from eddyline.sources.netflow.exporters import MAX_TEMPLATES_TOTAL
 from eddyline.sources.netflow.forms import IPFIX, V9
+from eddyline.sources.netflow.sites import Sites
 from eddyline.sources.netflow.table import dated_by, flows_of
 from eddyline.sources.netflow.tally import Tally
 from eddyline.sources.netflow.templated import MAX_PENDING_BYTES, TemplatedDecoder
@@ -23,11 +24,12 @@ class Decoder:
 
     Args:
         reverse: fields 23 and 24 are the other direction of a flow; False ignores them.
-        checked: flows dated over a minute after they were received are moved back to then; False believes them.
+        checked: flows dated over five seconds after they were received are moved back to then; False believes them.
         templates: at most so many are kept of each format, over all exporters.
         pending_bytes: at most so many of each format wait for their template.
         tally: takes what is counted of each exporter: datagrams, bad_datagrams, sequence_gaps, missing_flows,
             missing_datagrams and unknown_templates.
+        sites: which site an exporter belongs to.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Decoder:
         templates: int = MAX_TEMPLATES_TOTAL,
         pending_bytes: int = MAX_PENDING_BYTES,
         tally: Tally | None = None,
+        sites: Sites | None = None,
     ) -> None:
+        self._sites = sites or Sites()
         self._checked = checked
         self.templated = {
             form.version: TemplatedDecoder(form, reverse, templates, pending_bytes) for form in (V9, IPFIX)
@@ -71,7 +75,7 @@ class Decoder:
         return sum((Counter(decoder.held()) for decoder in self.templated.values()), Counter())
 
     def _batch(self, decoded: Decoded, datagrams: int, now_us: int | None) -> FlowBatch:
-        table = flows_of(decoded)
+        table = self._sites.named(flows_of(decoded))
         if self._checked and now_us is not None:
             table, ahead = dated_by(table, now_us)
             decoded.counts.update({"clocks_ahead": ahead} if ahead else {})

@@ -18,7 +18,7 @@ _COPIED = (
     "duration_us", "tcp_flags", "rev_tcp_flags", "bytes", "packets", "rev_bytes", "rev_packets", "tos", "sampling_rate"
 )  # fmt: skip
 _ICMP = (1, 58)
-AHEAD_US = 60_000_000  # a flow cannot have ended after it was received; clocks without NTP drift by seconds
+AHEAD_US = 5_000_000  # a flow cannot have ended after it was received; headers count whole seconds, clocks drift
 _MAPPED = b"\0" * 10 + b"\xff\xff"
 
 
@@ -51,6 +51,7 @@ def dated_by(table: pa.Table, now_us: int) -> tuple[pa.Table, int]:
     """The flows, those that end over AHEAD_US after `now_us` moved back to it, whole; and how many those are.
 
     Watermarks only rise: one datagram of a device whose clock is a day ahead would make the flows of all others late.
+    Five seconds are half of what windows wait for stragglers by default.
     """
     if not table.num_rows or pc.max(table["ts_end"]).value <= now_us + AHEAD_US:
         return table, 0

@@ -16,6 +16,7 @@ from eddyline.sources.netflow.address import bound, chosen, number, parsed, plai
 from eddyline.sources.netflow.decoder import Decoder
 from eddyline.sources.netflow.heap import keep_freed_memory
 from eddyline.sources.netflow.memory import TemplateFile
+from eddyline.sources.netflow.sites import Sites, read_sites
 from eddyline.sources.netflow.stop import Stop
 from eddyline.sources.netflow.tally import Tally
 from eddyline.windows import Commit
@@ -30,7 +31,7 @@ _HELD_BYTES: Final = 256  # that Linux counts beyond the content of each, at lea
 _SO_RCVBUFFORCE: Final = 33  # Linux: beyond net.core.rmem_max, for processes that may administrate the network
 _SO_MEMINFO: Final = 55  # Linux 4.12: nine numbers about a socket's memory
 _DROPS: Final = 8  # the place of datagrams that the kernel dropped because the buffer was full
-_OPTIONS: Final = ("recv_buffer", "out_counters", "times", "templates", "share")
+_OPTIONS: Final = ("recv_buffer", "out_counters", "times", "templates", "share", "sites")
 
 
 def wall_clock() -> int:
@@ -57,6 +58,7 @@ class NetflowSource:
         templates: file that keeps templates and options across a restart; for this process alone.
         share: let other processes listen on the same port. The kernel deals datagrams out by the exporter's address
             and port, so an exporter stays with one process, as its templates must.
+        sites: which site an exporter belongs to; without it all are of site "default".
 
     Raises:
         ConfigError: the address cannot be listened on, or the file is not one of templates.
@@ -76,10 +78,12 @@ class NetflowSource:
         gather_datagrams: int = GATHER_DATAGRAMS,
         templates: Path | None = None,
         share: bool = False,
+        sites: Sites | None = None,
     ) -> None:
         chosen("out_counters", out_counters, ("reverse", "ignore"))
         chosen("times", times, ("checked", "exporter"))
-        self._decoder = Decoder(out_counters == "reverse", times == "checked", tally=Tally(named=True))
+        tally = Tally(named=True)
+        self._decoder = Decoder(out_counters == "reverse", times == "checked", tally=tally, sites=sites)
         self._clock, self._gather_s, self._gather_datagrams = clock, gather_s, gather_datagrams
         self._file = TemplateFile(templates, self._decoder.templated) if templates else None
         self._socket = bound(host, port, socket.SOCK_DGRAM, share)
@@ -184,7 +188,7 @@ def open_netflow(url: str) -> NetflowSource:
     """The source that `netflow://HOST:PORT?OPTION=VALUE&...` names.
 
     Options: recv_buffer (bytes), out_counters (reverse or ignore), times (checked or exporter), templates (a file),
-    share (yes or no); see `NetflowSource`.
+    share (yes or no), sites (a file, see `sites.py`); see `NetflowSource`.
     Without host it listens on every address, without port on 2055; IPv6 addresses stand in brackets.
 
     Raises:
@@ -197,7 +201,8 @@ def open_netflow(url: str) -> NetflowSource:
     if options.get("templates") == "":
         raise ConfigError(f"netflow source: templates= is empty in {url!r}; give a file")
     templates = Path(options["templates"]) if "templates" in options else None
-    return NetflowSource(host, port, recv_buffer, counters, times, templates=templates, share=share)
+    sites = read_sites(Path(options["sites"])) if "sites" in options else None
+    return NetflowSource(host, port, recv_buffer, counters, times, templates=templates, share=share, sites=sites)
 
 
 def _kernel_drops(listening: socket.socket) -> int:
