@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -155,7 +156,11 @@ def save_model(
         calibration.save(fresh / detector.name / CALIBRATION)
     if joint is not None:
         joint.save(fresh / CALIBRATION)
-    named = {f"{site}{_OF_SITE}{name}": part for site, parts in memories.items() for name, part in parts.items()}
+    named = {  # in C order: the library writes the bytes of an array as they lie and reads them back as if they lay so
+        f"{site}{_OF_SITE}{name}": np.asarray(part, order="C")
+        for site, parts in memories.items()
+        for name, part in parts.items()
+    }
     save_file(named, fresh / MEMORY)
     (fresh / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=2, sort_keys=True) + "\n")
     mode = (fresh / MANIFEST).stat().st_mode & 0o777

@@ -34,6 +34,7 @@ def memory(size: int) -> dict[str, np.ndarray]:
     return {
         "keys": rng.integers(0, 2**64, size, np.uint64), "empty": np.empty((0, 4), np.float32),
         "sums": rng.random((size, 3)), "flags": rng.random(size) < 0.5, "odd": np.array([np.nan, -0.0, np.inf]),
+        "turned": rng.random((3, size)).T, "every other": rng.random(2 * size)[::2],
     }  # fmt: skip
 
 

@@ -40,8 +40,8 @@ class Batch:
         kept = (weight > 0) | (zeros > 0).any(1)
         parts = (weight, mean, np.zeros_like(mean) if square is None else square, zeros)
         if kept.all():
-            return cls(keys, *(part.astype(np.float32) for part in parts))
-        return cls(keys[:, kept], *(part[kept].astype(np.float32) for part in parts))
+            return cls(np.ascontiguousarray(keys), *(part.astype(np.float32) for part in parts))
+        return cls(np.ascontiguousarray(keys[:, kept]), *(part[kept].astype(np.float32) for part in parts))
 
     def parts(self) -> dict[str, NDArray[Any]]:
         """Its arrays by name."""

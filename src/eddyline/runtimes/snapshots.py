@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -47,7 +48,8 @@ def to_pieces(commit: Commit, model: str, rejected_until: int = -1) -> dict[str,
     counts: dict[str, int] = {}
     arrays = {_MEMORY + site: parts for site, parts in commit.memories.items()} | {_BOOK: commit.book}
     for name, parts in arrays.items():
-        packed = save(dict(parts)) if parts else b""
+        # in C order: the library writes the bytes of an array as they lie and reads them back as if they lay so
+        packed = save({part: np.asarray(values, order="C") for part, values in parts.items()}) if parts else b""
         counts[name] = -(-len(packed) // MOST_BYTES)
         for number in range(counts[name]):
             pieces[f"{name}/{number}"] = packed[number * MOST_BYTES : (number + 1) * MOST_BYTES]
