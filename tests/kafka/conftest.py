@@ -1,12 +1,14 @@
 """One broker for all tests here; they skip with the reason where none can be started."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.kafka.broker import Broker, NoBroker, free_ports
 from tests.kafka.forks import Forks
-from tests.test_end_to_end import tiny_model
+
+MODEL = Path(__file__).parents[2] / "artifacts" / "gae"  # its p follow what it remembers, a tiny model's hardly do
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +25,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    started = Forks(tiny_model(tmp_path_factory), tmp_path_factory.mktemp("services"))
+    started = Forks(MODEL, tmp_path_factory.mktemp("services"))
     yield started
     started.close()
