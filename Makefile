@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO_SECONDS ?= 60
 FUZZ_SECONDS ?= 600
 
-.PHONY: demo test check format install model quality fuzz kafka clean
+.PHONY: demo test check format install model quality fuzz kafka docker-test clean
 
 $(BIN)/eddyline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,9 @@ fuzz: install  ## hostile NetFlow for FUZZ_SECONDS seconds, guided by coverage; 
 
 kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until Ctrl-C; needs Java 17 and Maven
 	$(BIN)/python tests/kafka/broker.py
+
+docker-test:  ## the image and the compose file, for real, with Docker or podman; about ten minutes (docker/README.md)
+	docker/verify.sh
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info
