@@ -77,7 +77,10 @@ began=$(now)
 "${engine[@]}" stop -t 120 "$name" >/dev/null
 echo "ended after $(since "$began") s with status $("${engine[@]}" inspect -f '{{.State.ExitCode}}' "$name")"
 [ "$("${engine[@]}" inspect -f '{{.State.ExitCode}}' "$name")" = 0 ] || fail "the exit status is not 0"
-"${engine[@]}" logs "$name" 2>&1 | tail -25
+"${engine[@]}" logs "$name" 2>&1 >/dev/null | tail -11
+"${engine[@]}" logs "$name" 2>/dev/null >"$work/alerts"
+echo "$(wc -l <"$work/alerts") lines of alerts in its log, the first:"
+head -1 "$work/alerts"
 scored=$(inside -v "$name:/data:ro" "$IMAGE" - <<'PYTHON'
 import pyarrow.parquet as pq
 flows = pq.read_table("/data/flows")
@@ -90,7 +93,7 @@ echo "$sent flows sent, $scored scored"
 "${engine[@]}" rm -f "$name" >/dev/null
 
 say "the benchmark"
-"${engine[@]}" run --rm --read-only --tmpfs /tmp "$IMAGE" benchmark --workloads natural --flows 10000
+"${engine[@]}" run --rm --read-only --tmpfs /tmp "$IMAGE" benchmark --quick --repeats 2 --workloads natural
 
 say "compose: broker, collector, two scoring replicas, two simulated sites of 600 seconds"
 echo '# options of the Kafka client' >"$work/kafka-client"
@@ -101,6 +104,7 @@ of() { containers | grep -E "[-_]$1([-_][0-9]+)?\$"; }
 answers() { "${engine[@]}" exec "$1" python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:9108/ready')" 2>/dev/null; }
 over() { [ "$("${engine[@]}" inspect -f '{{.State.Status}}' "$(of "$1")" 2>/dev/null)" = exited ]; }
 up up -d "${services[@]}"
+[ "$(of scorer | wc -l)" = 2 ] || fail "there are not two replicas"
 for container in $(of collector) $(of scorer); do # podman before 5 does not wait for health by itself
   wait_for 240 answers "$container" || { "${engine[@]}" logs "$container" 2>&1 | tail; fail "$container is not ready"; }
 done
@@ -133,13 +137,12 @@ while time.monotonic() < until and not (got == sent and time.monotonic() - last 
 print("scored once, read_committed:", dict(got))
 sys.exit(got != sent)
 PYTHON
-[ "$(of scorer | wc -l)" = 2 ] || fail "there are not two replicas"
 for replica in $(of scorer); do
   echo "$replica: $("${engine[@]}" exec "$replica" python -c \
     'import urllib.request as u; print(*(line for line in u.urlopen("http://127.0.0.1:9108/metrics").read().decode().splitlines() if line.startswith(("eddyline_scored_flows_total", "eddyline_alerts_total"))))')"
 done
 echo "the first alert in the log of a replica:"
-for replica in $(of scorer); do "${engine[@]}" logs "$replica" 2>&1; done | grep -m1 -i 'p=\|usual' || true
+for replica in $(of scorer); do "${engine[@]}" logs "$replica" 2>&1; done | grep -m1 usual || true
 
 if [ -n "$(of prometheus || true)" ]; then
   asked() { curl -fsS -G http://127.0.0.1:9090/api/v1/query --data-urlencode "query=$1" | tee "$work/answer" | grep -q "$2"; }
@@ -150,7 +153,7 @@ fi
 
 say "compose stop"
 read -ra replicas <<<"$(of scorer | tr '\n' ' ')"
-"${compose[@]}" "${project[@]}" stop >"$work/stop.log" 2>&1 || { tail -20 "$work/stop.log"; fail "compose stop"; }
+up stop collector scorer
 for container in "$(of collector)" "${replicas[@]}"; do
   status=$("${engine[@]}" inspect -f '{{.State.ExitCode}}' "$container")
   echo "$container ended with status $status"
