@@ -46,6 +46,7 @@ wait_for() {
   done
 }
 ready() { curl -fsS -m 2 -o /dev/null "http://127.0.0.1:$metrics_port/ready" 2>/dev/null; }
+used() { "${engine[@]}" exec "$name" sh -c "awk '\$4 == 1 { print (\$14 + \$15) / 100 }' /proc/[0-9]*/stat"; } # by tini's child
 metric() { curl -fsS -m 5 "http://127.0.0.1:$metrics_port/metrics" | awk -v name="eddyline_$1" '$1 == name { print $2 }'; }
 taken() { [ "$(metric flows_total)" = "$sent" ]; }
 written() { sed -n 's/^\([0-9,]*\) flows written to .*/\1/p' | tr -d ,; }
@@ -61,7 +62,7 @@ began=$(now)
 "${engine[@]}" run -d --name "$name" --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
   -v "$name:/data" -p "127.0.0.1:$port:2055/udp" -p "127.0.0.1:$metrics_port:9108" "$IMAGE" >/dev/null
 wait_for 60 ready || { "${engine[@]}" logs "$name"; fail "/ready does not answer"; }
-echo "ready $(since "$began") s after the start of the container"
+echo "ready $(since "$began") s after the start of the container, $(used) s of it on a processor"
 "${engine[@]}" exec "$name" id
 "${engine[@]}" exec "$name" sh -c 'touch /srv/eddyline/x 2>/dev/null' && fail "the root file system can be written"
 
