@@ -109,21 +109,21 @@ up up -d "${services[@]}"
 for container in $(of collector) $(of scorer); do # podman before 5 does not wait for health by itself
   wait_for 240 answers "$container" || { "${engine[@]}" logs "$container" 2>&1 | tail; fail "$container is not ready"; }
 done
-up --profile demo up -d simulator-hq simulator-branch
-for site in hq branch; do
+up --profile demo up -d simulator-hq simulator-london
+for site in hq london; do
   wait_for 240 over "simulator-$site" || { "${engine[@]}" logs "$(of "simulator-$site")"; fail "the simulator of $site"; }
   declare "sent_$site=$("${engine[@]}" logs "$(of "simulator-$site")" 2>&1 | written)"
 done
 # shellcheck disable=SC2154  # declared above
-echo "sent: hq $sent_hq, branch $sent_branch"
-inside --network "${name}_default" "$IMAGE" - "$sent_hq" "$sent_branch" <<'PYTHON' || fail "not every flow has one score"
+echo "sent: hq $sent_hq, london $sent_london"
+inside --network "${name}_default" "$IMAGE" - "$sent_hq" "$sent_london" <<'PYTHON' || fail "not every flow has one score"
 """Read the topic of scored flows, committed records only, until all are there and nothing follows for ten seconds."""
 import sys
 import time
 from collections import Counter
 import pyarrow as pa
 from confluent_kafka import Consumer
-sent, got = {"hq": int(sys.argv[1]), "branch": int(sys.argv[2])}, Counter()
+sent, got = {"hq": int(sys.argv[1]), "london": int(sys.argv[2])}, Counter()
 reader = Consumer({"bootstrap.servers": "kafka:9092", "group.id": "verify", "isolation.level": "read_committed",
                    "auto.offset.reset": "earliest"})
 reader.subscribe(["scored"])
@@ -148,7 +148,7 @@ for replica in $(of scorer); do "${engine[@]}" logs "$replica" 2>&1; done | grep
 if [ -n "$(of prometheus || true)" ]; then
   asked() { curl -fsS -G http://127.0.0.1:9090/api/v1/query --data-urlencode "query=$1" | tee "$work/answer" | grep -q "$2"; }
   wait_for 60 asked 'count(up{job="eddyline"} == 1)' '"3"' || fail "Prometheus does not see three services: $(cat "$work/answer")"
-  wait_for 60 asked 'sum(eddyline_scored_flows_total)' "\"$((sent_hq + sent_branch))\"" || fail "$(cat "$work/answer")"
+  wait_for 60 asked 'sum(eddyline_scored_flows_total)' "\"$((sent_hq + sent_london))\"" || fail "$(cat "$work/answer")"
   echo "Prometheus sees three services and every scored flow"
 fi
 
