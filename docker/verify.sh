@@ -35,6 +35,7 @@ clean() {
   "${compose[@]}" "${project[@]}" --profile demo down -v >/dev/null 2>&1 || true
   rm -rf "$work"
 }
+command -v "${engine[0]}" >/dev/null || fail "neither Docker nor podman is here"
 trap clean EXIT
 # wait_for SECONDS COMMAND…: until it succeeds
 wait_for() {
@@ -46,8 +47,12 @@ wait_for() {
   done
 }
 ready() { curl -fsS -m 2 -o /dev/null "http://127.0.0.1:$metrics_port/ready" 2>/dev/null; }
-used() { "${engine[@]}" exec "$name" sh -c "awk '\$4 == 1 { print (\$14 + \$15) / 100 }' /proc/[0-9]*/stat"; } # by tini's child
-metric() { curl -fsS -m 5 "http://127.0.0.1:$metrics_port/metrics" | awk -v name="eddyline_$1" '$1 == name { print $2 }'; }
+used() { # by tini's child, seconds
+  "${engine[@]}" exec "$name" sh -c "awk '\$4 == 1 { print (\$14 + \$15) / 100 }' /proc/[0-9]*/stat"
+}
+metric() {
+  curl -fsS -m 5 "http://127.0.0.1:$metrics_port/metrics" | awk -v name="eddyline_$1" '$1 == name { print $2 }'
+}
 taken() { [ "$(metric flows_total)" = "$sent" ]; }
 written() { sed -n 's/^\([0-9,]*\) flows written to .*/\1/p' | tr -d ,; }
 
@@ -99,10 +104,14 @@ say "the benchmark"
 say "compose: broker, collector, two scoring replicas, two simulated sites of 600 seconds"
 echo '# options of the Kafka client' >"$work/kafka-client"
 echo verify >"$work/grafana-password"
-up() { "${compose[@]}" "${project[@]}" "$@" >>"$work/up.log" 2>&1 || { tail -20 "$work/up.log"; fail "compose $*"; }; }
+up() {
+  "${compose[@]}" "${project[@]}" "$@" >>"$work/up.log" 2>&1 || { tail -20 "$work/up.log"; fail "compose $*"; }
+}
 containers() { "${engine[@]}" ps -a --format '{{.Names}}' --filter "name=$name"; }
 of() { containers | grep -E "[-_]$1([-_][0-9]+)?\$"; }
-answers() { "${engine[@]}" exec "$1" python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:9108/ready')" 2>/dev/null; }
+answers() {
+  "${engine[@]}" exec "$1" python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:9108/ready')" 2>/dev/null
+}
 over() { [ "$("${engine[@]}" inspect -f '{{.State.Status}}' "$(of "$1")" 2>/dev/null)" = exited ]; }
 up up -d "${services[@]}"
 [ "$(of scorer | wc -l)" = 2 ] || fail "there are not two replicas"
@@ -111,12 +120,12 @@ for container in $(of collector) $(of scorer); do # podman before 5 does not wai
 done
 up --profile demo up -d simulator-hq simulator-london
 for site in hq london; do
-  wait_for 240 over "simulator-$site" || { "${engine[@]}" logs "$(of "simulator-$site")"; fail "the simulator of $site"; }
+  wait_for 240 over "simulator-$site" || fail "the simulator of $site: $("${engine[@]}" logs "$(of "simulator-$site")" 2>&1)"
   declare "sent_$site=$("${engine[@]}" logs "$(of "simulator-$site")" 2>&1 | written)"
 done
 # shellcheck disable=SC2154  # declared above
 echo "sent: hq $sent_hq, london $sent_london"
-inside --network "${name}_default" "$IMAGE" - "$sent_hq" "$sent_london" <<'PYTHON' || fail "not every flow has one score"
+inside --network "${name}_default" "$IMAGE" - "$sent_hq" "$sent_london" <<'PYTHON' || fail "not one score a flow"
 """Read the topic of scored flows, committed records only, until all are there and nothing follows for ten seconds."""
 import sys
 import time
@@ -139,16 +148,22 @@ print("scored once, read_committed:", dict(got))
 sys.exit(got != sent)
 PYTHON
 for replica in $(of scorer); do
-  echo "$replica: $("${engine[@]}" exec "$replica" python -c \
-    'import urllib.request as u; print(*(line for line in u.urlopen("http://127.0.0.1:9108/metrics").read().decode().splitlines() if line.startswith(("eddyline_scored_flows_total", "eddyline_alerts_total"))))')"
+  echo "$replica: $("${engine[@]}" exec -i "$replica" python - <<'PYTHON'
+import urllib.request
+said = urllib.request.urlopen("http://127.0.0.1:9108/metrics").read().decode().splitlines()
+print(*(line for line in said if line.startswith(("eddyline_scored_flows_total", "eddyline_alerts_total"))))
+PYTHON
+  )"
 done
 echo "the first alert in the log of a replica:"
 for replica in $(of scorer); do "${engine[@]}" logs "$replica" 2>&1; done | grep -m1 usual || true
 
 if [ -n "$(of prometheus || true)" ]; then
-  asked() { curl -fsS -G http://127.0.0.1:9090/api/v1/query --data-urlencode "query=$1" | tee "$work/answer" | grep -q "$2"; }
-  wait_for 60 asked 'count(up{job="eddyline"} == 1)' '"3"' || fail "Prometheus does not see three services: $(cat "$work/answer")"
-  wait_for 60 asked 'sum(eddyline_scored_flows_total)' "\"$((sent_hq + sent_london))\"" || fail "$(cat "$work/answer")"
+  asked() {
+    curl -fsS -G http://127.0.0.1:9090/api/v1/query --data-urlencode "query=$1" | tee "$work/answer" | grep -q "\"$2\""
+  }
+  wait_for 60 asked 'count(up{job="eddyline"} == 1)' 3 || fail "Prometheus does not see three: $(cat "$work/answer")"
+  wait_for 60 asked 'sum(eddyline_scored_flows_total)' $((sent_hq + sent_london)) || fail "$(cat "$work/answer")"
   echo "Prometheus sees three services and every scored flow"
 fi
 
