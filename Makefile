@@ -9,7 +9,7 @@ SOAK_SECONDS ?= 600
 # the suite starts a hundred processes: a module of Python is translated once, even where the environment says never
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check format install model quality fuzz kafka soak clean
+.PHONY: demo test check format install model quality fuzz kafka soak docker-test clean
 
 $(BIN)/eddyline: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,9 @@ kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until 
 
 soak: install  ## exporters -> collector -> Kafka -> two replicas -> Kafka for SOAK_SECONDS seconds, with kills; as kafka
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m tests.kafka.soak
+
+docker-test:  ## the image and the compose file, for real, with Docker or podman; about ten minutes (docker/README.md)
+	docker/verify.sh
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info
