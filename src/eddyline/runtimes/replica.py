@@ -25,7 +25,7 @@ from eddyline.errors import ConfigError, SinkError, SourceError
 from eddyline.kafka.client import Group, RecordsGone, Writer
 from eddyline.metrics import Counts
 from eddyline.runtimes import use_threads
-from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, open_model
+from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, model_of
 from eddyline.runtimes.ledger import Ledger, state_topic
 from eddyline.runtimes.snapshots import Remembered
 from eddyline.sinks import open_sink
@@ -243,7 +243,7 @@ class _PartitionRun:
 def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
     """Open what `settings` name and be one of the replicas of its group until `stop`; raises what went wrong."""
     use_threads(settings.threads)
-    topic, model = read_topic(settings.source), open_model(settings)
+    topic, model = read_topic(settings.source), model_of(settings)
     exactly = settings.delivery == "exactly_once"
     own = [read_output(url) for url in settings.sink if exactly and url.startswith("kafka://")]
     if exactly and not own:
