@@ -31,7 +31,7 @@ class Letter(Protocol):
         """Keep a value."""
         ...
 
-    def get_metadata(self, key: str | None = None, default_value: Any = None) -> Any:
+    def get_metadata(self, key: str = ..., default_value: Any = None) -> Any:
         """Give it back."""
         ...
 

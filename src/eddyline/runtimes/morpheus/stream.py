@@ -47,7 +47,7 @@ class Stream:
     flush: FlushSettings
     size: int = 4
     resume: Commit | None = None
-    windows: WindowConfig = field(default_factory=WindowConfig)
+    windows: WindowConfig = field(default_factory=lambda: WindowConfig.model_validate({}))
     counts: Counts = field(default_factory=Counts)
     errors: list[BaseException] = field(default_factory=list)  # of the reader, and of what Morpheus would swallow
     failed: Event = field(default_factory=Event)
