@@ -48,7 +48,7 @@ class GaeInferenceStage(EddylineStage):
         if habits not in ("causal", "frozen"):
             raise ConfigError(f"model: habits={habits}; give causal or frozen")
         self._folders, self._device, self._threads = list(model), device, threads
-        self._method = typing.cast(Method, combine)
+        self._method: Method = typing.cast(Method, combine)
         self._frozen = habits == "frozen"
 
     @property

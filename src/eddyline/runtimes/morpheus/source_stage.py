@@ -13,7 +13,7 @@ from morpheus.pipeline.execution_mode_mixins import GpuAndCpuMixin
 from morpheus.pipeline.single_output_source import SingleOutputSource
 from morpheus.pipeline.stage_schema import StageSchema
 
-from eddyline.errors import redact
+from eddyline.errors import ConfigError, redact
 from eddyline.runtimes.morpheus.carried import Knock, put
 from eddyline.runtimes.morpheus.stream import FlushSettings, Stream
 from eddyline.sources import is_live, open_source
@@ -68,6 +68,8 @@ class FlowSourceStage(GpuAndCpuMixin, SingleOutputSource):
     def compute_schema(self, schema: StageSchema) -> None:
         """Declare control messages, and open the source: here an error still leaves `Pipeline.run` as it is."""
         schema.output_schema.set_type(ControlMessage)
+        if self._url.startswith("kafka://"):
+            raise ConfigError("morpheus: a topic of Kafka is not read by this runtime; give --runtime embedded")
         self._cores = os.sched_getaffinity(0)
         self.stream = Stream(self._url, open_source(self._url), self._flush, self._queue)
 
