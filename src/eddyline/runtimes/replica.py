@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack, closing
 from threading import Event, Lock, Thread
 from typing import Any, Final
@@ -64,6 +64,25 @@ class SharedSink:
         """Nothing: others still write."""
 
 
+class Sites:
+    """Which partition of `topic` each site lies in: in one only, or its windows would hold half of its flows."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic, self._at = topic, dict[str, int]()
+
+    def claim(self, partition: int, sites: Iterable[str]) -> None:
+        """Refuse a site that lies in two partitions; raises ConfigError."""
+        for site in sites:
+            other = self._at.setdefault(site, partition)
+            if other != partition:
+                raise ConfigError(f"kafka source: site `{site}` lies in partitions {other} and {partition} of "
+                                  f"`{self._topic}`; key it by site or give it one partition")  # fmt: skip
+
+    def keep(self, partitions: Container[int]) -> None:
+        """Forget the sites of all other partitions."""
+        self._at = {site: at for site, at in self._at.items() if at in partitions}
+
+
 class _Rejects:
     """Notes up to which offset bad records have reached the sinks before it."""
 
@@ -100,7 +119,7 @@ class Replica:
         self._runs: dict[int, _PartitionRun] = {}
         self._past: list[Counts] = []
         self._errors: list[BaseException] = []
-        self._sites: dict[str, int] = {}
+        self.sites = Sites(topic.where.topic)
         self._began = time.monotonic()
         self._group = Group(topic.where, topic.group, self._gained, self._leaving, self._lost)
 
@@ -132,14 +151,6 @@ class Replica:
         """This replica's membership as it is now."""
         return self._group.member
 
-    def claim(self, partition: int, sites: Iterable[str]) -> None:
-        """Refuse a site that lies in two partitions: its windows would hold half of its flows."""
-        for site in sites:
-            other = self._sites.setdefault(site, partition)
-            if other != partition:
-                raise ConfigError(f"kafka source: site `{site}` lies in partitions {other} and {partition} of "
-                                  f"`{self.topic.where.topic}`; key it by site or give it one partition")  # fmt: skip
-
     def _gained(self, partitions: list[int]) -> None:
         for partition in partitions:
             _log.info("kafka source: %s/%d is read here now", self.topic.where.topic, partition)
@@ -153,7 +164,7 @@ class Replica:
             run.thread.join()
             self._past += run.counts
         self._errors += [run.error for run in leaving if run.error is not None]
-        self._sites = {site: at for site, at in self._sites.items() if at in self._runs}
+        self.sites.keep(self._runs)
 
     def _lost(self, partitions: list[int]) -> None:
         _log.warning("kafka source: partitions %s were given to another replica; going on without them", partitions)
@@ -221,7 +232,7 @@ class _PartitionRun:
                              self._partition)  # fmt: skip
 
             def keep(commit: Commit) -> None:
-                replica.claim(self._partition, commit.sites)
+                replica.sites.claim(self._partition, commit.sites)
                 ledger.keep(commit, rejects.until)
                 kept[0] += 1
 

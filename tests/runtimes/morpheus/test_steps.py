@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from eddyline.errors import ConfigError, SinkError, SourceError
 from eddyline.flows import REJECTED_SCHEMA, FlowBatch
 from eddyline.runtimes.morpheus.carried import KEY, Carried, Closed, Knock, Mark, put, take
 from eddyline.runtimes.morpheus.steps import Combining, Detecting, Graphing, Windowing, Writing
-from eddyline.runtimes.morpheus.stream import FlushSettings, Stream
+from eddyline.runtimes.morpheus.stream import Feed, FlushSettings, Stream
 from eddyline.windows import Commit, WindowSettings
 from tests.runtimes import test_resume
 from tests.runtimes.morpheus.letters import CppLetter, as_json
@@ -26,7 +27,7 @@ def alive() -> bool:
 
 
 def stream_of(source: ListSource, flush: int = 1, resume: Commit | None = None) -> Stream:
-    return Stream("list:", source, FlushSettings(flush, None), 2, resume)
+    return Feed("list:", FlushSettings(flush, None), 2).add(source, resume)
 
 
 def first_half(stream: Stream, known: Model, knock: bool = True) -> Iterator[Carried]:
@@ -39,9 +40,10 @@ def first_half(stream: Stream, known: Model, knock: bool = True) -> Iterator[Car
                 yield from map(over, detecting(over(graph), alive))
 
     stream.start()
-    while knock and (stream.knocks.acquire(timeout=0.05) or not stream.ended):
-        yield from on(cutting(over(Knock(stream)), alive))
-    yield from on(cutting.finish(stream))
+    while knock and not (stream.ended and stream.feed.knocks.empty()):
+        with suppress(queue.Empty):
+            yield from on(cutting(over(Knock(stream.feed.knocks.get(timeout=0.05))), alive))
+    yield from on(cutting.finish(stream.feed))
 
 
 def second_half(carried: Iterator[Carried], sinks: Sequence[ListSink]) -> list[Carried]:
@@ -64,14 +66,14 @@ def run(source: ListSource, *sinks: ListSink, resume: Commit | None = None, knoc
     try:
         second_half(first_half(stream, model(), knock), sinks)
     finally:
-        stream.give_up()
+        stream.feed.give_up()
     return stream
 
 
 def test_the_steps_write_what_the_embedded_runtime_writes_and_commit_the_same_memory() -> None:
     ours, theirs = ListSource(minutes(6)), ListSource(minutes(6))
     sink, expected = ListSink(), ListSink()
-    counts = run(ours, sink).counts
+    counts = run(ours, sink).feed.counts
     start(theirs, expected).run()
     assert [scored.table() for scored in sink.written] == [scored.table() for scored in expected.written]
     assert (counts.flows, counts.scored, counts.windows) == (18, 18, 6)
@@ -138,7 +140,7 @@ def test_open_windows_stay_open_where_a_later_run_reads_on() -> None:
 def test_what_reading_raised_is_kept_and_the_end_is_not_committed() -> None:
     source, sink = ListSource(minutes(4), error=SourceError("list: the cable is out")), ListSink()
     stream = run(source, sink)
-    assert [str(error) for error in stream.errors] == ["list: the cable is out"]
+    assert [str(error) for error in stream.feed.errors] == ["list: the cable is out"]
     assert max(commit.position or 0 for commit in source.commits) <= 3
 
 
@@ -146,20 +148,20 @@ def test_bad_records_are_counted_and_reach_the_sinks() -> None:
     bad = pa.table({"reason": ["torn"], "origin": ["x"], "source_row": [1], "raw": [b"a"]}, REJECTED_SCHEMA)
     sink = ListSink()
     stream = run(ListSource([FlowBatch(minutes(1)[0].table, 1, bad)]), sink)
-    assert dict(stream.counts.rejected) == {"torn": 1}
+    assert dict(stream.feed.counts.rejected) == {"torn": 1}
     assert sink.rejected[0].equals(bad)
 
 
 def test_a_window_tells_other_stages_its_site_time_and_size_in_plain_values() -> None:
     stream = stream_of(ListSource(minutes(2)))
-    closed = Windowing(SETTINGS).finish(stream)
+    closed = Windowing(SETTINGS).finish(stream.feed)
     stream.start()
     first = next(each for each in closed if isinstance(each, Closed))
     letter = put(CppLetter(), first)
     said = {name: value for name, value in letter.get_metadata().items() if name != KEY}
     assert said == {"site": "a", "flows": 3, "window_start_us": 0}
     assert letter.get_metadata(KEY) is first
-    stream.give_up()
+    stream.feed.give_up()
 
 
 def test_a_message_of_somebody_else_stops_the_run_with_words() -> None:

@@ -58,7 +58,8 @@ class GaeInferenceStage(EddylineStage):
 
     def _open(self) -> None:
         use_threads(self._threads)
-        model = open_model(self._folders, self._device, self._method, self._frozen, self.stream.windows)
+        model = open_model(self._folders, self._device, self._method, self._frozen, self.feed.windows)
+        self.feed.model = model
         self._detecting = Detecting(model)
 
     def _work(self) -> Work:

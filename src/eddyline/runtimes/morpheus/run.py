@@ -79,10 +79,10 @@ async def _stay(
         elif pipeline.state is PipelineState.STOPPED:
             stop.set()  # by a signal; whoever watches the run shall know that it takes no more flows
         if pipeline.state is not PipelineState.INITIALIZED:
-            source.stream.counts.seconds = asyncio.get_running_loop().time() - began
-            report(source.stream.counts)
+            source.feed.counts.seconds = asyncio.get_running_loop().time() - began
+            report(source.feed.counts)
     await running
-    return source.stream.counts
+    return source.feed.counts
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from eddyline.contracts import Sink
 from eddyline.runtimes.morpheus.stage import EddylineStage, Work
 from eddyline.runtimes.morpheus.steps import Writing
 from eddyline.sinks import open_sink
-from eddyline.sources import is_live, replays
 
 
 @register_stage("to-sinks", modes=[PipelineModes.OTHER])
@@ -46,11 +45,12 @@ class SinkStage(EddylineStage):
         finally:
             for sink in self._sinks:
                 sink.close()
-        if self.stream.errors:
-            raise self.stream.errors[0]
+            self.feed.leave()
+        if self.feed.errors:
+            raise self.feed.errors[0]
 
     def _open(self) -> None:
-        live, again = is_live(self.stream.url), replays(self.stream.url)
+        live, again = self.feed.flush.seconds is not None, self.feed.replays
         for url in self._urls:
             self._sinks.append(open_sink(url, live=live, replays=again))
         self._writing = Writing(self._sinks)

@@ -2,6 +2,7 @@
 """The first stage: flows of any Eddyline source."""
 
 import os
+import queue as queues
 import signal
 import typing
 
@@ -13,10 +14,10 @@ from morpheus.pipeline.execution_mode_mixins import GpuAndCpuMixin
 from morpheus.pipeline.single_output_source import SingleOutputSource
 from morpheus.pipeline.stage_schema import StageSchema
 
-from eddyline.errors import ConfigError, redact
+from eddyline.errors import redact
 from eddyline.runtimes.morpheus.carried import Knock, put
-from eddyline.runtimes.morpheus.stream import FlushSettings, Stream
-from eddyline.sources import is_live, open_source
+from eddyline.runtimes.morpheus.feeds import open_feed
+from eddyline.runtimes.morpheus.stream import Feed, FlushSettings
 
 _POLL_S = 0.1
 
@@ -43,12 +44,12 @@ class FlowSourceStage(GpuAndCpuMixin, SingleOutputSource):
         Seconds after which the sinks of a live source write and it commits.
     """
 
-    stream: Stream
+    feed: Feed
 
     def __init__(self, c: Config, source: str, queue: int = 4, flush_flows: int = 100_000, flush_s: float = 2.0):
         super().__init__(c)
         self._url, self._queue = source, queue
-        self._flush = FlushSettings(flush_flows, flush_s if is_live(source) else None)
+        self._flush = FlushSettings(flush_flows, flush_s)
         self._cores: typing.Set[int] = set()
 
     def __str__(self) -> str:
@@ -68,10 +69,8 @@ class FlowSourceStage(GpuAndCpuMixin, SingleOutputSource):
     def compute_schema(self, schema: StageSchema) -> None:
         """Declare control messages, and open the source: here an error still leaves `Pipeline.run` as it is."""
         schema.output_schema.set_type(ControlMessage)
-        if self._url.startswith("kafka://"):
-            raise ConfigError("morpheus: a topic of Kafka is not read by this runtime; give --runtime embedded")
         self._cores = os.sched_getaffinity(0)
-        self.stream = Stream(self._url, open_source(self._url), self._flush, self._queue)
+        self.feed = open_feed(self._url, self._flush, self._queue)
 
     async def start_async(self) -> None:
         """Let SIGINT and SIGTERM through to the main thread again: the constructor of MRC's executor blocks them."""
@@ -81,23 +80,24 @@ class FlowSourceStage(GpuAndCpuMixin, SingleOutputSource):
     def stop(self) -> None:
         """Read no more; what was read drains through the stages."""
         super().stop()
-        self.stream.source.close()
+        self.feed.close()
 
     async def join(self) -> None:
         """End the reading thread, after a failure too. The source still takes commits: the sink's come later."""
         await super().join()
-        self.stream.give_up()
+        self.feed.give_up()
 
     def _build_source(self, builder: mrc.Builder) -> mrc.SegmentObject:
         return builder.make_source(self.unique_name, self._knocks)
 
     def _knocks(self, subscription: mrc.Subscription) -> typing.Iterator[ControlMessage]:
         os.sched_setaffinity(0, self._cores)  # the reading thread inherits it
-        self.stream.start()
-        while subscription.is_subscribed():
-            if self.stream.knocks.acquire(timeout=_POLL_S):
-                yield put(ControlMessage(), Knock(self.stream))
-            elif self.stream.ended:
-                break
-        if self.stream.errors:
-            raise self.stream.errors[0]
+        self.feed.start()
+        while subscription.is_subscribed() and not self.feed.errors:
+            try:
+                yield put(ControlMessage(), Knock(self.feed.knocks.get(timeout=_POLL_S)))
+            except queues.Empty:
+                if self.feed.ended and self.feed.knocks.empty():
+                    break
+        if self.feed.errors:
+            raise self.feed.errors[0]

@@ -15,7 +15,7 @@ from mrc.core import operators as ops
 
 from eddyline.errors import ConfigError, redact
 from eddyline.runtimes.morpheus.carried import Carried, put, take
-from eddyline.runtimes.morpheus.stream import Stream
+from eddyline.runtimes.morpheus.stream import Feed
 
 Work = typing.Callable[[Carried, typing.Callable[[], bool]], typing.Iterator[Carried]]
 
@@ -27,7 +27,7 @@ class EddylineStage(GpuAndCpuMixin, SinglePortStage):
     configuration stops the pipeline at once and with its own error. It opens nothing in its constructor.
     """
 
-    stream: Stream
+    feed: Feed
     _cores: typing.Set[int]
     _pinned: bool = True
 
@@ -44,7 +44,7 @@ class EddylineStage(GpuAndCpuMixin, SinglePortStage):
         """Declare control messages and open what the stage needs: here an error still leaves `Pipeline.run` as is."""
         schema.output_schema.set_type(ControlMessage)
         self._cores = os.sched_getaffinity(0)  # of the main thread, which Morpheus does not pin
-        self.stream = stream_of(self)
+        self.feed = feed_of(self)
         self._open()
 
     def supports_cpp_node(self) -> bool:
@@ -91,13 +91,13 @@ class EddylineStage(GpuAndCpuMixin, SinglePortStage):
             self._pinned = False
 
 
-def stream_of(stage: StageBase) -> Stream:
-    """Return the stream of the source that feeds a stage, which must be FlowSourceStage; raises ConfigError."""
+def feed_of(stage: StageBase) -> Feed:
+    """Return the feed of the source above a stage, which must be FlowSourceStage; raises ConfigError."""
     above: typing.List[StageBase] = stage.get_all_input_stages()
     if above:
-        return stream_of(above[0])
-    found = getattr(stage, "stream", None)
-    if not isinstance(found, Stream):
+        return feed_of(above[0])
+    found = getattr(stage, "feed", None)
+    if not isinstance(found, Feed):
         raise ConfigError(f"morpheus: {stage.name} gets no flows; begin the pipeline with FlowSourceStage, and do not "
                           "cut it into segments")  # fmt: skip
     return found

@@ -13,7 +13,7 @@ from eddyline.flows import FlowBatch
 from eddyline.graphs import build_graph
 from eddyline.metrics import count_reasons
 from eddyline.runtimes.morpheus.carried import Carried, Closed, Graphed, Knock, Mark, Seen, Told
-from eddyline.runtimes.morpheus.stream import Stream
+from eddyline.runtimes.morpheus.stream import Feed, Stream
 from eddyline.scoring import detect, explain_flows, judge
 from eddyline.windows import Step, WindowSettings
 
@@ -25,7 +25,6 @@ class Windowing:
 
     def __init__(self, settings: WindowSettings) -> None:
         self._settings = settings
-        self._flows, self._flushed = 0, time.monotonic()
 
     def __call__(self, carried: Carried, alive: Alive) -> Iterator[Carried]:
         """Windows that the waiting batches close."""
@@ -35,15 +34,20 @@ class Windowing:
         else:
             yield carried
 
-    def finish(self, stream: Stream) -> Iterator[Carried]:
-        """Everything that is left once the source has ended or was closed; nothing where reading has failed."""
-        rest = list(stream.rest())
-        if stream.errors:
-            return
+    def finish(self, feed: Feed) -> Iterator[Carried]:
+        """Everything that is left once the sources have ended or were closed; nothing where reading has failed."""
+        for stream in list(feed.streams):
+            rest = list(stream.rest())
+            if feed.errors:
+                return
+            if not stream.gone:
+                yield from self._finish(stream, rest)
+
+    def _finish(self, stream: Stream, rest: list[FlowBatch]) -> Iterator[Carried]:
         for batch in rest:
             yield from self._cut(stream, batch)
-        last = stream.windower(self._settings)
-        step = Step((), 0, stream.latest) if stream.unfinished else last.finish()
+        windower = stream.windower(self._settings)
+        step = Step((), 0, stream.latest) if stream.unfinished else windower.finish()
         yield from self._windows(stream, step)
         yield Mark(stream, 0, 0, None, step.commit, last=True)
 
@@ -51,18 +55,18 @@ class Windowing:
         step = stream.windower(self._settings).add(batch)
         stream.latest = step.commit
         yield from self._windows(stream, step)
-        flush = stream.flush
-        late = flush.seconds is not None and time.monotonic() - self._flushed >= flush.seconds
-        due = late or self._flows >= flush.flows
+        flush, now = stream.feed.flush, time.monotonic()
+        late = flush.seconds is not None and now - stream.marked >= flush.seconds
+        due = late or stream.flows >= flush.flows
         if due:
-            self._flows, self._flushed = 0, time.monotonic()
+            stream.flows, stream.marked = 0, now
         rejected = batch.rejected if batch.rejected.num_rows else None
         yield Mark(stream, len(batch), step.late, rejected, step.commit if due else None)
 
     def _windows(self, stream: Stream, step: Step) -> Iterator[Carried]:
         at = time.monotonic()
         for window in step.closed:
-            self._flows += len(window)
+            stream.flows += len(window)
             yield Closed(stream, window, at)
 
 
@@ -130,7 +134,7 @@ class Combining:
         scored, drift, lesson = judge(seen.detected, memory.drift, seen.model)
         if lesson is not None:
             memory.learn(drift, lesson)
-        counts, book = stream.counts, stream.book(self._settings)
+        counts, book = stream.feed.counts, stream.book(self._settings)
         counts.levels[site] = drift.level
         counts.bucket = max(counts.bucket, drift.level)
         scored, alerts = book.take(scored, partial(explain_flows, scored, seen.model))
@@ -143,14 +147,14 @@ class Writing:
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
-        self._last: Mark | None = None
+        self._last: list[Mark] = []  # of each stream
 
     def __call__(self, carried: Carried, alive: Alive) -> Iterator[Carried]:
         """The same value, once the sinks have it."""
         if isinstance(carried, Told):
             for sink in self._sinks:
                 sink.write(carried.scored, carried.alerts)
-            counts = carried.closed.stream.counts
+            counts = carried.closed.stream.feed.counts
             counts.alerts += sum(alert.update == 0 for alert in carried.alerts)
             counts.wrote(carried.scored, time.monotonic() - carried.closed.at)
         elif isinstance(carried, Mark):
@@ -158,12 +162,12 @@ class Writing:
         yield carried
 
     def finish(self) -> None:
-        """Flush and commit the last mark, if it came; for when every stage has ended."""
-        if self._last is not None:
-            self._commit(self._last)
+        """Flush and commit the last marks, if they came; for when every stage has ended."""
+        for mark in self._last:
+            self._commit(mark)
 
     def _mark(self, mark: Mark) -> None:
-        counts, source = mark.stream.counts, mark.stream.source
+        counts, source = mark.stream.feed.counts, mark.stream.source
         counts.flows, counts.late = counts.flows + mark.flows, counts.late + mark.late
         if isinstance(source, Counting):
             counts.source = dict(source.counters)
@@ -171,22 +175,23 @@ class Writing:
             count_reasons(mark.rejected, counts.rejected)
             for sink in self._sinks:
                 sink.reject(mark.rejected)
+            mark.stream.note(mark.rejected)
         if mark.last:
-            self._last = mark
+            self._last.append(mark)
         elif mark.commit is not None:
             self._commit(mark)
 
     def _commit(self, mark: Mark) -> None:
         for sink in self._sinks:
             sink.flush()
-        if mark.commit is not None:
+        if mark.commit is not None and not mark.stream.gone:
             mark.stream.source.commit(mark.commit)
 
 
-def guarded(work: Callable[[], Iterator[Carried]], stream: Stream) -> list[Carried]:
+def guarded(work: Callable[[], Iterator[Carried]], feed: Feed) -> list[Carried]:
     """Do work where Morpheus guards nothing: what it raises is kept for the end of the run, which raises it then."""
     try:
         return list(work())
     except BaseException as error:  # noqa: BLE001  # nothing may leave a completion callback
-        stream.errors.append(error)
+        feed.errors.append(error)
         return []

@@ -1,13 +1,16 @@
-"""One stream of flows in its order, a source or one partition of a topic, and what the stages know of it."""
+"""Streams of flows in their order, each a source or one partition of a topic, and what the stages know of them."""
 
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from threading import Event, Semaphore, Thread
+from threading import Event, Thread
 from typing import Any, Final
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from eddyline.alert_state import BookState
@@ -32,27 +35,80 @@ class FlushSettings:
 
 
 @dataclass(slots=True, eq=False)
-class Stream:
-    """What one stream's stages share. Each part is used by one stage only; memories lock what they must.
+class Feed:
+    """What all streams of a pipeline share.
 
     Args:
-        url, source: where it comes from, and the same, open.
-        flush: see there. size: batches that may wait.
-        resume: the commit that an earlier run left, None if there is none.
-        windows: how it is cut, once that is known.
+        url: where they come from. flush: see there. size: batches of a stream that may wait.
+        windows, model: how they are cut and scored, once that is known.
+        errors: of readers, and of what Morpheus would swallow; the run raises the first.
+        failed: set when nothing is to be read any more, for whatever reason.
+        knocks: streams in which a batch waits, one entry for each batch.
     """
 
     url: str
-    source: Source
     flush: FlushSettings
     size: int = 4
-    resume: Commit | None = None
+    replays: bool = True
     windows: WindowConfig = field(default_factory=lambda: WindowConfig.model_validate({}))
+    model: Model | None = None
     counts: Counts = field(default_factory=Counts)
-    errors: list[BaseException] = field(default_factory=list)  # of the reader, and of what Morpheus would swallow
+    errors: list[BaseException] = field(default_factory=list)
     failed: Event = field(default_factory=Event)
-    knocks: Semaphore = field(default_factory=lambda: Semaphore(0))
-    latest: Commit = field(init=False)  # of the windower
+    knocks: queue.SimpleQueue[Stream] = field(default_factory=queue.SimpleQueue)
+    streams: list[Stream] = field(default_factory=list)
+
+    def add(self, source: Source, resume: Commit | None = None) -> Stream:
+        """A further stream."""
+        stream = Stream(self, source, resume)
+        self.streams.append(stream)
+        return stream
+
+    def start(self) -> None:
+        """Begin to read every stream, each in a thread that ends with its source, at `close`, or after a failure."""
+        for stream in self.streams:
+            stream.start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is read any more; batches may still wait."""
+        return all(stream.ended for stream in self.streams)
+
+    def close(self) -> None:
+        """Read no more; what was read is still scored and written."""
+        for stream in self.streams:
+            stream.source.close()
+
+    def give_up(self) -> None:
+        """Let nothing more be read, after a failure as well as at the end; commits are still taken."""
+        self.failed.set()
+        self.close()
+        for stream in self.streams:
+            stream.join()
+
+    def leave(self) -> None:
+        """Let go of everything: no commit comes any more."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One stream. Each part is used by one stage only; memories lock what they must.
+
+    Args:
+        source: open. resume: the commit that an earlier run left, None if there is none.
+        latest: commit of the windower. gone: whether it belongs to another process now.
+        rejected_until: the last row whose bad records are with the sinks.
+        flows: in windows since the last mark with a commit. marked: when that was, seconds of the monotonic clock.
+    """
+
+    feed: Feed
+    source: Source
+    resume: Commit | None = None
+    latest: Commit = field(init=False)
+    gone: bool = False
+    rejected_until: int = -1
+    flows: int = 0
+    marked: float = field(default_factory=time.monotonic)
     _waiting: queue.Queue[FlowBatch] = field(init=False)
     _reader: Thread | None = None
     _windower: Windower | None = None
@@ -60,11 +116,11 @@ class Stream:
     _memories: dict[str, SharedMemory] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._waiting = queue.Queue(self.size)
+        self._waiting = queue.Queue(self.feed.size)
         self.latest = self.resume or Commit(None)
 
     def start(self) -> None:
-        """Begin to read, in a thread that ends with the source, at `close`, or once the run has failed."""
+        """Begin to read."""
         self._reader = Thread(target=self._read, name="reading", daemon=True)
         self._reader.start()
 
@@ -72,6 +128,11 @@ class Stream:
     def ended(self) -> bool:
         """Whether nothing is read any more; batches may still wait."""
         return self._reader is not None and not self._reader.is_alive()
+
+    def join(self) -> None:
+        """Return when nothing is read any more."""
+        if self._reader is not None:
+            self._reader.join()
 
     @property
     def unfinished(self) -> bool:
@@ -88,19 +149,10 @@ class Stream:
 
     def rest(self) -> Iterator[FlowBatch]:
         """Everything that will still come, for a source that has ended or is closed."""
-        while not self.ended:
-            if self._reader is None:
-                return
+        while self._reader is not None and self._reader.is_alive():
             yield from self.batches()
             self._reader.join(_POLL_S)
         yield from self.batches()
-
-    def give_up(self) -> None:
-        """Let nothing more be read, after a failure as well as at the end."""
-        self.failed.set()
-        self.source.close()
-        if self._reader is not None:
-            self._reader.join()
 
     def windower(self, settings: WindowSettings) -> Windower:
         """The one windower of this stream."""
@@ -134,20 +186,25 @@ class Stream:
             found[site] = parts
         return found
 
+    def note(self, rejected: pa.Table) -> None:
+        """Remember which bad records have reached the sinks."""
+        last = pc.max(rejected["source_row"]).as_py()
+        self.rejected_until = max(self.rejected_until, -1 if last is None else last)
+
     def _read(self) -> None:
         try:
             for batch in self.source:
                 if not self._offer(batch):
                     return
         except BaseException as error:  # noqa: BLE001  # the stage that hands the batches on raises it
-            self.errors.append(error)
+            self.feed.errors.append(error)
 
     def _offer(self, batch: FlowBatch) -> bool:
-        while not self.failed.is_set():
+        while not self.feed.failed.is_set():
             try:
                 self._waiting.put(batch, timeout=_POLL_S)
             except queue.Full:
                 continue
-            self.knocks.release()
+            self.feed.knocks.put(self)
             return True
         return False

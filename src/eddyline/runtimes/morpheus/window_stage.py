@@ -53,10 +53,10 @@ class WindowStage(EddylineStage):
         return "flow-windows"
 
     def _open(self) -> None:
-        self.stream.windows = self._windows
+        self.feed.windows = self._windows
 
     def _work(self) -> Work:
         return self._windowing
 
     def _flush(self) -> typing.List[Carried]:
-        return guarded(lambda: self._windowing.finish(self.stream), self.stream)
+        return guarded(lambda: self._windowing.finish(self.feed), self.feed)
