@@ -83,10 +83,13 @@ class TopicFeed(Feed):
                 self._group.close()
 
     def _gained(self, partitions: list[int]) -> None:
-        for partition in [] if self._closed.is_set() else partitions:
+        if self._closed.is_set():
+            return
+        opened = {partition: self._opened(partition) for partition in partitions}
+        self._at |= opened  # all at once: a bounded topic has ended when every partition that is here has
+        for partition, stream in opened.items():
             _log.info("kafka source: %s/%d is read here now", self.topic.where.topic, partition)
-            self._at[partition] = self._opened(partition)
-            self._at[partition].start()
+            stream.start()
 
     def _gone(self, partitions: list[int]) -> None:
         for partition in partitions:
