@@ -45,6 +45,7 @@ def answer(words: list[str]) -> int:
 
         return status(words)
     from morpheus.cli import run_cli
+    from morpheus.utils.logger import reset_logging
 
     sys.argv = words
     try:
@@ -52,6 +53,7 @@ def answer(words: list[str]) -> int:
     except SystemExit as end:
         return int(end.code or 0)
     finally:
+        reset_logging()  # as at the exit of the interpreter, which a fork does not have
         sys.stdout.flush()
     return 0
 

@@ -94,21 +94,25 @@ def test_a_wrong_configuration_stops_before_anything_is_read(services: Forks, tm
     assert "nvidia-smi finds no GPU" in services.log.read_text()
 
 
-def test_the_command_line_of_morpheus_finds_the_stages_by_their_entry_point(
+def test_the_command_line_of_morpheus_finds_the_stages_and_its_log_hides_secrets(
     services: Forks, expected: Path, flows: Path, tmp_path: Path
 ) -> None:
     said = said_by(services, "--help")
     for command in ("from-flows", "flow-windows", "graph-construction", "gae-inference", "combine-predictions"):
         assert re.search(rf"^\s+{command} ", said, re.M)
     line = ("from-flows", "--source", f"file://{flows}", "flow-windows", "graph-construction", "gae-inference")
-    rest = ("--model", services.model, "combine-predictions", "to-sinks", "--sink", f"file://{tmp_path / 'out'}")
-    said_by(services, *line, *rest)
-    same(tmp_path / "out", expected)
+    out = tmp_path / "password=hunter2"
+    said = said_by(
+        services, *line, "--model", services.model, "combine-predictions", "to-sinks", "--sink", f"file://{out}"
+    )
+    assert "SinkStage(sink=" in said
+    assert "hunter2" not in said
+    same(out, expected)
 
 
 def said_by(services: Forks, *words: object) -> str:
     """What `morpheus run pipeline-other` with these words writes; it must end well."""
     before = len(services.log.read_text())
-    run = services.command("morpheus", "run", "--use_cpu_only", "pipeline-other", *words)
+    run = services.command("morpheus", "--log_level=INFO", "run", "--use_cpu_only", "pipeline-other", *words)
     assert services.wait(run) == 0, services.log.read_text()[before:]
     return services.log.read_text()[before:]

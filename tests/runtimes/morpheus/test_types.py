@@ -23,25 +23,28 @@ def wrong(builder: mrc.Builder, message: ControlMessage) -> None:
 """
 
 
-def pyright(folder: Path, what: Path) -> list[str]:
-    """Errors that pyright finds in `what`, over the real sources."""
+def pyright(folder: Path, *files: Path) -> list[str]:
+    """Errors that pyright finds in `files`, over the real sources."""
     command = shutil.which("pyright", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])))
     if SOURCE is None or not STUBS.is_dir() or command is None:
         pytest.skip("needs MORPHEUS_SRC, stubs of MRC (MRC_STUBS) and pyright")
     settings = {
-        "include": [os.path.relpath(what, folder)], "extraPaths": [SOURCE, str(ROOT / "src")], "stubPath": str(STUBS),
+        "include": [os.path.relpath(file, folder) for file in files], "extraPaths": [SOURCE, str(ROOT / "src")], "stubPath": str(STUBS),
         "pythonVersion": "3.12", "typeCheckingMode": "standard",
     }  # fmt: skip
     (folder / "pyrightconfig.json").write_text(json.dumps(settings))
     asked = [command, "-p", folder, "--pythonpath", sys.executable, "--outputjson"]
     said = json.loads(subprocess.run(asked, capture_output=True, text=True).stdout)
-    assert said["summary"]["filesAnalyzed"] > 0
+    assert said["summary"]["filesAnalyzed"] == len(files)
     return [each["message"] for each in said["generalDiagnostics"] if each["severity"] == "error"]
 
 
 @pytest.mark.slow
 def test_the_stages_fit_the_types_of_morpheus(tmp_path: Path) -> None:
-    assert pyright(tmp_path, ROOT / "src" / "eddyline" / "runtimes" / "morpheus") == []
+    folder = ROOT / "src" / "eddyline" / "runtimes" / "morpheus"
+    stages = sorted(folder.glob("*_stage.py"))
+    assert len(stages) == 6
+    assert pyright(tmp_path, *stages, *(folder / name for name in ("stage.py", "stages.py", "run.py"))) == []
 
 
 @pytest.mark.slow
