@@ -71,6 +71,19 @@ def test_a_sink_that_fails_loses_nothing_after_a_restart(
     same(tmp_path / "out", expected)
 
 
+def test_a_sink_that_fails_ends_a_live_run(services: Forks, tmp_path: Path) -> None:
+    port, out = free_udp_port(), tmp_path / "out"
+    live = ("--source", f"netflow://127.0.0.1:{port}", "--sink", f"file://{out}", "--flush-s", 0.3)
+    run = services.start(*live, *MORPHEUS)
+    send_until_taken(port, bytes(1400))
+    resource.prlimit(run, resource.RLIMIT_FSIZE, (65_536, 65_536))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        for each in range(100):
+            end.sendto(bytes([each]) * 1400, ("127.0.0.1", port))
+    assert services.wait(run, 30) == 1
+    assert "rejected records; make room" in services.log.read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_live_run_and_what_was_read_is_written(services: Forks, tmp_path: Path, number: int) -> None:
     port, out = free_udp_port(), tmp_path / "out"

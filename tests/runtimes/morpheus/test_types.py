@@ -29,9 +29,12 @@ def pyright(folder: Path, *files: Path) -> list[str]:
     if SOURCE is None or not STUBS.is_dir() or command is None:
         pytest.skip("needs MORPHEUS_SRC, stubs of MRC (MRC_STUBS) and pyright")
     settings = {
-        "include": [os.path.relpath(file, folder) for file in files], "extraPaths": [SOURCE, str(ROOT / "src")], "stubPath": str(STUBS),
-        "pythonVersion": "3.12", "typeCheckingMode": "standard",
-    }  # fmt: skip
+        "include": [os.path.relpath(file, folder) for file in files],
+        "extraPaths": [SOURCE, str(ROOT / "src")],
+        "stubPath": str(STUBS),
+        "pythonVersion": "3.12",
+        "typeCheckingMode": "standard",
+    }
     (folder / "pyrightconfig.json").write_text(json.dumps(settings))
     asked = [command, "-p", folder, "--pythonpath", sys.executable, "--outputjson"]
     said = json.loads(subprocess.run(asked, capture_output=True, text=True).stdout)

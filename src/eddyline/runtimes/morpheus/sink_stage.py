@@ -2,6 +2,7 @@
 """The last stage: scored flows, alerts and dead letters to any Eddyline sinks."""
 
 import typing
+from contextlib import ExitStack
 
 from morpheus.cli.register_stage import register_stage
 from morpheus.config import Config, PipelineModes
@@ -40,12 +41,11 @@ class SinkStage(EddylineStage):
     async def join(self) -> None:
         """Commit the end of the stream, if it came here, and close the sinks; raises what had to wait until now."""
         await super().join()
-        try:
-            self._writing.finish()
-        finally:
+        with ExitStack() as ends:
+            ends.callback(self.feed.leave)
             for sink in self._sinks:
-                sink.close()
-            self.feed.leave()
+                ends.callback(sink.close)
+            self._writing.finish()
         if self.feed.errors:
             raise self.feed.errors[0]
 
