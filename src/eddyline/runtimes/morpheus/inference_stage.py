@@ -11,6 +11,7 @@ from eddyline.combine import Method
 from eddyline.errors import ConfigError
 from eddyline.runtimes import use_threads
 from eddyline.runtimes.embedded import open_model
+from eddyline.runtimes.morpheus.preflight import check, look_around
 from eddyline.runtimes.morpheus.stage import EddylineStage, Work
 from eddyline.runtimes.morpheus.steps import Detecting
 
@@ -57,6 +58,8 @@ class GaeInferenceStage(EddylineStage):
         return "gae-inference"
 
     def _open(self) -> None:
+        if self._device.startswith("cuda"):
+            check(look_around(), self._device)
         use_threads(self._threads)
         model = open_model(self._folders, self._device, self._method, self._frozen, self.feed.windows)
         self.feed.model = model

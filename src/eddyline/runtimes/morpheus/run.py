@@ -37,7 +37,8 @@ def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) ->
     """
     if settings.delivery != "at_least_once":
         raise ConfigError("config: `delivery` = exactly_once is not for runtime morpheus; give --runtime embedded")
-    check(look_around(), settings.device)
+    if settings.device.startswith("cuda"):
+        check(look_around(), settings.device)
     with _logging():
         pipeline, source = build(settings)
         return asyncio.run(_stay(pipeline, source, stop, report))
@@ -87,9 +88,9 @@ async def _stay(
 
 @contextmanager
 def _logging() -> Iterator[None]:
-    """Let Morpheus log, from INFO on if we do; its thread is also what lets signals in while its executor blocks them.
+    """Let Morpheus log warnings; its thread is also what takes signals while MRC's executor blocks them in ours.
 
-    Its file lies under $HOME.
+    Raises ConfigError where its file, under $HOME, cannot be written.
     """
     try:
         configure_logging(log_level=logging.WARNING)
