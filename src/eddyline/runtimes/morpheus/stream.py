@@ -83,7 +83,7 @@ class Feed:
         """Let nothing more be read, after a failure as well as at the end; commits are still taken."""
         self.failed.set()
         self.close()
-        for stream in self.streams:
+        for stream in list(self.streams):
             stream.join()
 
     def leave(self) -> None:

@@ -58,7 +58,7 @@ class TopicFeed(Feed):
     def close(self) -> None:
         """Read no more; open windows are left to whoever reads on."""
         self._closed.set()
-        for stream in self.streams:
+        for stream in list(self.streams):
             stream.source.close()
 
     def leave(self) -> None:
@@ -90,6 +90,8 @@ class TopicFeed(Feed):
         for partition, stream in opened.items():
             _log.info("kafka source: %s/%d is read here now", self.topic.where.topic, partition)
             stream.start()
+        if self._closed.is_set():  # meanwhile
+            self.close()
 
     def _gone(self, partitions: list[int]) -> None:
         for partition in partitions:
