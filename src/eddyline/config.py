@@ -112,7 +112,9 @@ class RunSettings(Settings):
     sink: Several[str] = Field(
         ["stdout:"], min_length=1, description="URLs to write to: stdout:, file://out, kafka://b/t"
     )
-    runtime: Literal["embedded"] = Field("embedded", description="where the path runs")
+    runtime: Literal["embedded", "morpheus"] = Field(
+        "embedded", description="where the path runs: in one process, or as a pipeline of NVIDIA Morpheus"
+    )
     delivery: Literal["at_least_once", "exactly_once"] = Field(
         "at_least_once", description="exactly_once: from Kafka to Kafka, in transactions"
     )

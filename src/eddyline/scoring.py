@@ -17,7 +17,8 @@ from eddyline.drift import ALPHA, Drift
 from eddyline.errors import ArtifactError
 from eddyline.explanations import Explanation
 from eddyline.graphs import FlowGraph, build_graph, columns_of
-from eddyline.habits import Habits
+from eddyline.habits import FLAGGED, Habits
+from eddyline.habits.lessons import Lesson, lesson
 from eddyline.windows import Window
 
 _SOURCES = 10.0  # active sources a window, where no calibration has counted them
@@ -80,28 +81,68 @@ def score_window(window: Window, memory: Memory, model: Model) -> tuple[ScoredFl
     The same arguments give the same result in every runtime. Row order is sacred: element i of every output belongs to
     row i of the window.
     """
-    graph, now = remembered(window, memory.habits, model.device)
-    raw = {detector.name: _raw(detector, graph) for detector in model.detectors}
-    by_detector = {name: model.calibrations[name].p(scores) for name, scores in raw.items()}
+    detected = detect(window, build_graph(window, model.device), memory, model)
+    scored, drift, lesson = judge(detected, memory.drift, model)
+    if lesson is None:
+        return scored, memory
+    return scored, Memory(memory.habits.passed(detected.now).taught_by(lesson), drift)
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """A window halfway: what the detectors made of it, not combined yet.
+
+    Args:
+        graph: with what the habits say. now: number of the window.
+        learns: whether the memory is to learn from it.
+        raw: per detector its own score, float32 (E,).
+    """
+
+    window: Window
+    graph: FlowGraph
+    now: int
+    learns: bool
+    raw: Mapping[str, NDArray[np.float32]]
+
+
+def detect(window: Window, graph: FlowGraph, memory: Memory, model: Model) -> Detected:
+    """Let every detector see the graph of `window` with the habits of its site; changes nothing."""
+    graph, now = recalled(graph, memory.habits)
+    learns = not (memory.frozen or (window.start_us is not None and now in memory.habits.taught))
+    return Detected(window, graph, now, learns, {detector.name: _raw(detector, graph) for detector in model.detectors})
+
+
+def judge(detected: Detected, drift: Drift, model: Model) -> tuple[ScoredFlows, Drift, Lesson | None]:
+    """Make p-values of raw scores and one of several; uses `drift` up.
+
+    Returns the scored flows, the drift after them, and what the window teaches the habits, None where nothing is to be
+    learned.
+    """
+    window, graph, now = detected.window, detected.graph, detected.now
+    by_detector = {name: model.calibrations[name].p(scores) for name, scores in detected.raw.items()}
     p0 = combine(list(by_detector.values()), model.method)
     if model.joint is not None:
         p0 = model.joint.p(strangeness(p0))
     columns, conversations = columns_of(graph), graph.conversations()
-    adjusted = memory.drift.adjust(p0, conversations, columns, now)
+    adjusted = drift.adjust(p0, conversations, columns, now)
     scored = ScoredFlows(
-        window, raw, by_detector, adjusted.p, model.fingerprint, factor=adjusted.factor, custom=adjusted.custom,
-        graph=graph,
+        window, detected.raw, by_detector, adjusted.p, model.fingerprint, factor=adjusted.factor,
+        custom=adjusted.custom, graph=graph,
     )  # fmt: skip
-    if memory.frozen or (window.start_us is not None and now in memory.habits.taught):
-        return scored, memory
-    weight = (adjusted.p > ALPHA).astype(np.float64)
-    habits = memory.habits.after(conversations, columns, now, weight)
-    return scored, Memory(habits, memory.drift.after(p0, adjusted, conversations, columns, now))
+    if not detected.learns:
+        return scored, drift, None
+    taught = lesson(conversations, columns, (adjusted.p > ALPHA).astype(np.float64), FLAGGED)
+    return scored, drift.after(p0, adjusted, conversations, columns, now), taught
 
 
 def remembered(window: Window, habits: Habits, device: str) -> tuple[FlowGraph, int]:
     """Build the graph of a window with what `habits` say of it, and number the window."""
-    graph = build_graph(window, device)
+    return recalled(build_graph(window, device), habits)
+
+
+def recalled(graph: FlowGraph, habits: Habits) -> tuple[FlowGraph, int]:
+    """Add to a graph what `habits` say of its window, and number the window."""
+    window = graph.window
     # A late window spans several: it is numbered as what it came with.
     now = habits.now if window.late else habits.number(window.start_us, window.end_us)
     return replace(graph, habits=habits.read(graph.conversations(), now)), now

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.kafka.topics import ONE_THREAD
@@ -20,14 +21,15 @@ class Forks:
 
     Args:
         model: loaded before the first start. folder: for the log and for warming up.
+        module: whose `main` answers, another than this one where the services need more than is here.
     """
 
-    def __init__(self, model: Path, folder: Path) -> None:
+    def __init__(self, model: Path, folder: Path, module: str = "tests.kafka.forks") -> None:
         self.log = folder / "services.txt"
         self.model = model
         with self.log.open("ab") as log:
             self._parent = subprocess.Popen(
-                [sys.executable, "-m", "tests.kafka.forks", str(model), str(folder)],
+                [sys.executable, "-m", module, str(model), str(folder)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=ONE_THREAD,
                 cwd=Path(__file__).parents[2],
             )  # fmt: skip
@@ -35,9 +37,9 @@ class Forks:
 
     def start(self, *arguments: object) -> int:
         """Start `eddyline run`; its process id."""
-        return self.start_command("run", "--model", self.model, *arguments)
+        return self.command("run", "--model", self.model, *arguments)
 
-    def start_command(self, *words: object) -> int:
+    def command(self, *words: object) -> int:
         """Start any command; its process id."""
         return self._ask(["start", *map(str, words)])
 
@@ -76,9 +78,10 @@ class Forks:
         return int(line)
 
 
-def main() -> None:
+def main(command: Callable[[list[str]], int] | None = None) -> None:
     from eddyline.cli import status
 
+    command = command or status
     model, folder = sys.argv[1:]
     warm = ["--source", "simulate://office?hosts=30&seconds=180", "--model", model, "--sink", f"file://{folder}/warm"]
     code = status(["run", *warm])
@@ -93,7 +96,7 @@ def main() -> None:
             if child == 0:
                 os.close(0)
                 os.dup2(2, 1)
-                os._exit(status(words))
+                os._exit(command(words))
             running.add(child)
             answer = child
         else:

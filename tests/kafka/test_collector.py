@@ -26,7 +26,7 @@ def test_a_broker_that_stalls_holds_collector_and_replica_up_and_costs_nothing(
     address, topic, port = broker.address, new_topic(broker.address, PARTITIONS), free_ports(1)[0]
     (tmp_path / "sites").write_text("".join(f"{sender}/32 = {site}\n" for sender, site in SENDERS.items()))
     source = f"netflow://127.0.0.1:{port}?sites={tmp_path}/sites"
-    collector = forks.start_command("collect", "--source", source, "--sink", f"kafka://{address}/{topic}")
+    collector = forks.command("collect", "--source", source, "--sink", f"kafka://{address}/{topic}")
     replica = forks.start(
         "--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut", *EXACTLY
     )

@@ -174,6 +174,18 @@ def test_a_resumed_run_continues_memory_and_windows() -> None:
     assert Memory.of(after.commits[-1].memories["a"]).habits.windows == 6
 
 
+def test_a_resumed_run_that_is_stopped_before_its_first_batch_forgets_nothing() -> None:
+    source = ListSource(minutes(3))
+    start(source, ListSink()).run()
+    left = source.commits[0]
+    assert left.sites
+    again = ListSource([])
+    again.unfinished = True  # type: ignore[attr-defined]
+    start(again, ListSink(), resume=left).run()
+    assert (again.commits[-1].position, again.commits[-1].seen) == (left.position, left.seen)
+    assert again.commits[-1].sites == left.sites
+
+
 def test_a_failing_sink_stops_the_run_and_nothing_after_it_is_committed() -> None:
     source, sink = ListSource(minutes(50)), ListSink(fail_at_write=3)
     with pytest.raises(SinkError, match="window 3 is not in the output"):

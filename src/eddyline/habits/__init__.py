@@ -75,12 +75,19 @@ class Habits:
 
         The window itself waits for LAG windows; what is due now is learned.
         """
-        waiting = (*self.waiting, lesson(window, columns, weight, FLAGGED))
-        now = max(now, self.now)
-        for due in waiting[:-LAG]:
+        return self.passed(now).taught_by(lesson(window, columns, weight, FLAGGED))
+
+    def passed(self, now: int) -> Self:
+        """Return the memory as window `now` leaves it, but for its own lesson, which may still come; uses `self` up."""
+        now, left = max(now, self.now), max(len(self.waiting) + 1 - LAG, 0)
+        for due in self.waiting[:left]:
             for name, batch in due.items():
                 self.tables[name].take(batch.keys, now, batch.weight, batch.mean, batch.square, batch.more)
-        return replace(self, waiting=waiting[-LAG:], now=now, windows=self.windows + 1)
+        return replace(self, waiting=self.waiting[left:], now=now, windows=self.windows + 1)
+
+    def taught_by(self, last: Lesson) -> Self:
+        """Return the memory with the lesson of the window that has just passed."""
+        return replace(self, waiting=(*self.waiting, last))
 
     def number(self, start_us: int | None, end_us: int | None) -> int:
         """Number of a window on the site's time axis, by which habits fade; windows without a time are counted."""

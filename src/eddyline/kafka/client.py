@@ -12,7 +12,7 @@ from eddyline.errors import ConfigError, SinkError, SourceError
 from eddyline.kafka.address import Address
 
 try:
-    from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+    from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition, libversion
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.cimpl import NewTopic
 except ImportError as missing:
@@ -29,6 +29,9 @@ ASK_S: Final = 10.0  # how long a question to the broker may take before a run b
 _OF_CONSUMERS: Final = ("session.", "heartbeat.", "fetch.", "queued.", "group.", "max.poll.", "max.partition.")
 _OF_PRODUCERS: Final = ("linger.", "batch.", "compression.", "queue.", "transaction.", "delivery.", "sticky.")
 _TRANSACTION_S: Final = 60.0  # how long a commit is tried again while brokers restart
+# With the client's own default, rebootstrap, sending offsets to a transaction never returns once all brokers were away
+# at the same time (librdkafka 2.16.1); older ones, such as 2.6.1 in the Morpheus container, do not know the choice.
+_RECOVERY: Final = {"metadata.recovery.strategy": "none"} if libversion()[1] >= 0x020A0000 else {}
 
 
 def connected(
@@ -38,9 +41,7 @@ def connected(
     """A client; the URL's options come before `usual`, and `own` before all."""
     foreign = _OF_PRODUCERS if kind is Consumer else _OF_CONSUMERS
     asked = {name: value for name, value in where.client.items() if not name.startswith(foreign)}
-    # With the client's own default, rebootstrap, sending offsets to a transaction never returns once all brokers were
-    # away at the same time (librdkafka 2.16.1).
-    own = {"metadata.recovery.strategy": "none", "log.connection.close": False, **usual, **asked, **own}
+    own = {**_RECOVERY, "log.connection.close": False, **usual, **asked, **own}
     settings = {"bootstrap.servers": where.servers, **own}
     try:
         return kind({**settings, "logger": _log} if kind is not AdminClient else settings)
@@ -148,7 +149,6 @@ class Group:
         }  # fmt: skip
         usual = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 2_000}
         self._consumer = connected(Consumer, where, "kafka source", own, usual)
-
         self.member: Any = None  # the client answers this only in the thread that polls
 
         def assigned(consumer: Any, taken: list[TopicPartition]) -> None:

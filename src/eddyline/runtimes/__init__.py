@@ -12,7 +12,11 @@ import torch
 from eddyline.config import RunSettings
 from eddyline.metrics import Counts
 
-RUNTIMES: Final = {"embedded": "eddyline.runtimes.embedded:run", "replica": "eddyline.runtimes.replica:run"}
+RUNTIMES: Final = {
+    "embedded": "eddyline.runtimes.embedded:run",
+    "morpheus": "eddyline.runtimes.morpheus.run:run",
+    "replica": "eddyline.runtimes.replica:run",
+}
 Runtime: TypeAlias = Callable[[RunSettings, Event, Callable[[Counts], None]], Counts]
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
@@ -22,8 +23,8 @@ from eddyline.alert_state import BookState
 from eddyline.alerts import Alert, AlertBook, AlertSettings
 from eddyline.artifacts import load_models, model_folder, read_manifest
 from eddyline.calibration import ENOUGH
-from eddyline.combine import ScoredFlows
-from eddyline.config import RunSettings
+from eddyline.combine import Method, ScoredFlows
+from eddyline.config import RunSettings, WindowConfig
 from eddyline.contracts import Continued, Counting, Model, Sink, Source
 from eddyline.errors import ConfigError
 from eddyline.metrics import Counts, count_reasons
@@ -116,7 +117,7 @@ class EmbeddedRun:
     ) -> None:  # fmt: skip
         self.counts = Counts()
         self._source, self._model, self._sinks, self._flush = source, model, sinks, flush
-        self._windower = Windower(windows, resume)
+        self._windower, self._begin = Windower(windows, resume), resume or Commit(None)
         self._book = AlertBook(alerts, BookState.of(resume.book) if resume else None)
         known = resume.memories if resume else {}
         self._memories = {site: Memory.of(parts, model.frozen) for site, parts in known.items()}
@@ -165,7 +166,7 @@ class EmbeddedRun:
             self._failed.set()
 
     def _take(self) -> None:
-        step = Step((), 0, Commit(None))
+        step = Step((), 0, self._begin)
         for batch in self._source:
             step = self._windower.add(batch)
             self._hand_on(step, len(batch), batch.rejected if batch.rejected.num_rows else None)
@@ -244,11 +245,11 @@ class EmbeddedRun:
         self._source.commit(commit)
 
 
-def open_model(settings: RunSettings) -> Model:
+def open_model(folders: Sequence[Path], device: str, method: Method, frozen: bool, windows: WindowConfig) -> Model:
     """Load the models of a run; says in the log where their p-values are not what they seem."""
-    model = load_models(settings.model, settings.device, settings.combine, settings.habits == "frozen")
-    for folder in map(model_folder, settings.model):
-        for difference in settings.windows.unlike(read_manifest(folder).windows):
+    model = load_models(folders, device, method, frozen)
+    for folder in map(model_folder, folders):
+        for difference in windows.unlike(read_manifest(folder).windows):
             _log.warning("windows: %s; give it the same, or run `eddyline calibrate` (model `%s`)", difference, folder)
     fewest = min(known.pairs.n for known in (model.joint, *model.calibrations.values()) if known)
     if fewest < ENOUGH:
@@ -261,12 +262,18 @@ def open_model(settings: RunSettings) -> Model:
     return model
 
 
+def model_of(settings: RunSettings) -> Model:
+    """Load what the settings of a run name; see `open_model`."""
+    frozen = settings.habits == "frozen"
+    return open_model(settings.model, settings.device, settings.combine, frozen, settings.windows)
+
+
 def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
     """Open what `settings` name, run the path until the source ends or `stop` is set, and close everything again."""
     use_threads(settings.threads)
     if settings.delivery != "at_least_once":
         raise ConfigError("config: `delivery` = exactly_once is from Kafka to Kafka only; give a source kafka://…")
-    live, model = is_live(settings.source), open_model(settings)
+    live, model = is_live(settings.source), model_of(settings)
     flush = FlushSettings(settings.flush_flows, settings.flush_s if live else None)
     with ExitStack() as ends:
         again = replays(settings.source)

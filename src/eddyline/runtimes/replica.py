@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from threading import Event, Lock, Thread
@@ -26,7 +26,7 @@ from eddyline.errors import ConfigError, SinkError, SourceError
 from eddyline.kafka.client import Group, RecordsGone, Writer
 from eddyline.metrics import Counts, Standing
 from eddyline.runtimes import use_threads
-from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, open_model
+from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, model_of
 from eddyline.runtimes.ledger import Ledger, state_topic
 from eddyline.runtimes.snapshots import Remembered
 from eddyline.sinks import open_sink
@@ -65,6 +65,25 @@ class SharedSink:
         """Nothing: others still write."""
 
 
+class Sites:
+    """Which partition of `topic` each site lies in: in one only, or its windows would hold half of its flows."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic, self._at = topic, dict[str, int]()
+
+    def claim(self, partition: int, sites: Iterable[str]) -> None:
+        """Refuse a site that lies in two partitions; raises ConfigError."""
+        for site in sites:
+            other = self._at.setdefault(site, partition)
+            if other != partition:
+                raise ConfigError(f"kafka source: site `{site}` lies in partitions {other} and {partition} of "
+                                  f"`{self._topic}`; key it by site or give it one partition")  # fmt: skip
+
+    def keep(self, partitions: Container[int]) -> None:
+        """Forget the sites of all other partitions."""
+        self._at = {site: at for site, at in self._at.items() if at in partitions}
+
+
 class _Rejects:
     """Notes up to which offset bad records have reached the sinks before it."""
 
@@ -101,7 +120,7 @@ class Replica:
         self._runs: dict[int, _PartitionRun] = {}
         self._past: list[Counts] = []
         self._errors: list[BaseException] = []
-        self._sites: dict[str, int] = {}
+        self.sites = Sites(topic.where.topic)
         self._began = time.monotonic()
         self._group = Group(topic.where, topic.group, self._gained, self._leaving, self._lost)
 
@@ -135,14 +154,6 @@ class Replica:
         """This replica's membership as it is now."""
         return self._group.member
 
-    def claim(self, partition: int, sites: Iterable[str]) -> None:
-        """Refuse a site that lies in two partitions: its windows would hold half of its flows."""
-        for site in sites:
-            other = self._sites.setdefault(site, partition)
-            if other != partition:
-                raise ConfigError(f"kafka source: site `{site}` lies in partitions {other} and {partition} of "
-                                  f"`{self.topic.where.topic}`; key it by site or give it one partition")  # fmt: skip
-
     def _gained(self, partitions: list[int]) -> None:
         for partition in partitions:
             _log.info("kafka source: %s/%d is read here now", self.topic.where.topic, partition)
@@ -156,7 +167,7 @@ class Replica:
             run.thread.join()
             self._past += run.counts
         self._errors += [run.error for run in leaving if run.error is not None]
-        self._sites = {site: at for site, at in self._sites.items() if at in self._runs}
+        self.sites.keep(self._runs)
 
     def _lost(self, partitions: list[int]) -> None:
         _log.warning("kafka source: partitions %s were given to another replica; going on without them", partitions)
@@ -230,7 +241,7 @@ class _PartitionRun:
                              self._partition)  # fmt: skip
 
             def keep(commit: Commit) -> None:
-                replica.claim(self._partition, commit.sites)
+                replica.sites.claim(self._partition, commit.sites)
                 ledger.keep(commit, rejects.until)
                 kept[0] += 1
 
@@ -263,7 +274,7 @@ def _going_on(commit: Commit, now_us: int) -> Commit:
 def run(settings: RunSettings, stop: Event, report: Callable[[Counts], None]) -> Counts:
     """Open what `settings` name and be one of the replicas of its group until `stop`; raises what went wrong."""
     use_threads(settings.threads)
-    topic, model = read_topic(settings.source), open_model(settings)
+    topic, model = read_topic(settings.source), model_of(settings)
     exactly = settings.delivery == "exactly_once"
     own = [read_output(url) for url in settings.sink if exactly and url.startswith("kafka://")]
     if exactly and not own:
