@@ -45,7 +45,7 @@ fuzz: install  ## hostile NetFlow for FUZZ_SECONDS seconds, guided by coverage; 
 kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until Ctrl-C; needs Java 17 and Maven
 	$(BIN)/python tests/kafka/broker.py
 
-docker-test:  ## the image and the compose file, for real, with Docker or podman; about ten minutes (docker/README.md)
+docker-test:  ## the image and the compose file, for real, with Docker or podman; minutes once the layers are there (docker/README.md)
 	docker/verify.sh
 
 clean:
