@@ -53,7 +53,7 @@ kafka: install  ## a real broker on 127.0.0.1:9092 for trying things out, until 
 soak: install  ## exporters -> collector -> Kafka -> two replicas -> Kafka for SOAK_SECONDS seconds, with kills; as kafka
 	SOAK_SECONDS=$(SOAK_SECONDS) $(BIN)/python -m tests.kafka.soak
 
-docker-test:  ## the image and the compose file, for real, with Docker or podman; about ten minutes (docker/README.md)
+docker-test:  ## the image and the compose file, for real, with Docker or podman; minutes once the layers are there (docker/README.md)
 	docker/verify.sh
 
 clean:

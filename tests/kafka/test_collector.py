@@ -1,7 +1,9 @@
 """NetFlow through the collector and a broker that stalls to scores: nothing lost, nothing twice, memory bounded."""
 
 import signal
+import socket
 import time
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pyarrow as pa
@@ -31,16 +33,22 @@ def test_a_broker_that_stalls_holds_collector_and_replica_up_and_costs_nothing(
         "--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut", *EXACTLY
     )
     wait_until_listening(port)
-    exporters = {site: NetflowExporter("127.0.0.1", port, sender=sender) for sender, site in SENDERS.items()}
-    for number in range(MINUTES):
-        if number == STALLED:
-            wait_for_flows(address, f"{topic}-cut", 2 * FLOWS)
-            before = [rss_mib(process) for process in (collector, replica)]
-            broker.stall(3)  # three times as long as a member may be silent
-        for site, exporter in exporters.items():
-            assert exporter.send(minute(number, site, FLOWS)) == FLOWS
-        time.sleep(0.1)
-    exporters["hq"]._socket.sendto(b"\x00\x07 no NetFlow", ("127.0.0.1", port))
+    with ExitStack() as ends:
+        exporters = {
+            site: ends.enter_context(closing(NetflowExporter("127.0.0.1", port, sender=sender)))
+            for sender, site in SENDERS.items()
+        }
+        for number in range(MINUTES):
+            if number == STALLED:
+                wait_for_flows(address, f"{topic}-cut", 2 * FLOWS)
+                before = [rss_mib(process) for process in (collector, replica)]
+                broker.stall(3)  # three times as long as a member may be silent
+            for site, exporter in exporters.items():
+                assert exporter.send(minute(number, site, FLOWS)) == FLOWS
+            time.sleep(0.1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.2", 0))
+        stranger.sendto(b"\x00\x07 no NetFlow", ("127.0.0.1", port))
     wait_for_flows(address, f"{topic}-cut", (MINUTES - 1) * len(SENDERS) * FLOWS)
     after = [rss_mib(process) for process in (collector, replica)]
     for process in (replica, collector):
