@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from eddyline.cli import status
 from eddyline.flows import BATCH_SCHEMA, TIME
@@ -33,11 +35,13 @@ def eddyline(*arguments: object) -> int:
 
 
 def tiny_model(temporary: pytest.TempPathFactory) -> Path:
-    """A model folder that the real command trained, once per test session."""
-    folder = temporary.getbasetemp() / "tiny-model"
-    if not folder.exists():
-        source = f"{SIMULATED}&seconds=1800&traffic=1"
-        assert eddyline("train", "--source", source, "--model", folder, *BOTH, "--hidden", 8, "--epochs", 2) == 0
+    """A model folder that the real command trained, once for all processes of a test session."""
+    here = temporary.getbasetemp()
+    folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / "tiny-model"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            source = f"{SIMULATED}&seconds=1800&traffic=1"
+            assert eddyline("train", "--source", source, "--model", folder, *BOTH, "--hidden", 8, "--epochs", 2) == 0
     return folder
 
 
