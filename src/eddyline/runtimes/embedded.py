@@ -25,6 +25,7 @@ from eddyline.calibration import ENOUGH
 from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
 from eddyline.contracts import Continued, Counting, Model, Sink, Source
+from eddyline.devices import chosen
 from eddyline.errors import ConfigError
 from eddyline.metrics import Counts, count_reasons
 from eddyline.runtimes import use_threads
@@ -245,7 +246,9 @@ class EmbeddedRun:
 
 def open_model(settings: RunSettings) -> Model:
     """Load the models of a run; says in the log where their p-values are not what they seem."""
-    model = load_models(settings.model, settings.device, settings.combine, settings.habits == "frozen")
+    device = chosen(settings.device)
+    _log.info("device: %s (%s)", device.device, device.why)
+    model = load_models(settings.model, device.device, settings.combine, settings.habits == "frozen")
     for folder in map(model_folder, settings.model):
         for difference in settings.windows.unlike(read_manifest(folder).windows):
             _log.warning("windows: %s; give it the same, or run `eddyline calibrate` (model `%s`)", difference, folder)
