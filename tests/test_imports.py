@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "eddyline"
 # A room may import rooms of lower rank; rooms of equal rank never see each other.
 RANK = {
     "errors": 0, "hashing": 0, "flows": 1, "windows": 2, "habits": 3, "graphs": 4, "combine": 5, "calibration": 6,
-    "drift": 6, "devices": 2,
+    "drift": 6, "devices": 2, "lookups": 7,
     "explanations": 6, "alert_state": 6, "alerts": 7,
     "kafka": 1,
     "contracts": 8, "config": 9, "metrics": 9, "dialects": 10, "sources": 11, "detectors": 11, "sinks": 11,
