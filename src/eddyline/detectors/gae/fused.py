@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from eddyline.detectors.gae.edges import Edges
 
 Precision: TypeAlias = Literal["tf32x3", "ieee"]
+EXACT: Final[Precision] = "tf32x3"  # of float32 products, on tensor cores
 _FLOWS, _CHANNELS, _ROWS = 32, 64, 32  # of a block
 _PAIRS: Final = 1 << 15  # whose first layer is held at a time: 96 MiB at the published width
 
@@ -45,6 +46,11 @@ def usable(*tensors: Tensor) -> bool:
     if torch.is_grad_enabled() or any(tensor.dtype != torch.float32 for tensor in tensors):
         return False
     return all(tensor.is_cuda or _interpreted() for tensor in tensors) and find_spec("triton") is not None
+
+
+def chunk_for(device: str) -> int:
+    """Most values of one intermediate array: a core's L2 cache is fastest, and a GPU waits for launches if less."""
+    return 1 << 18 if device.startswith("cpu") else 1 << 25
 
 
 def _interpreted() -> bool:
@@ -94,7 +100,7 @@ def _softmax_parts(
 
 def decode(
     z: Tensor, edges: Edges, constant: Tensor, layers: tuple[nn.Linear, Tensor, Tensor, nn.Linear],
-    precision: Precision = "tf32x3", blocks: Blocks | None = None, pairs: int = _PAIRS,
+    precision: Precision = EXACT, blocks: Blocks | None = None, pairs: int = _PAIRS,
 ) -> Tensor:  # fmt: skip
     """Judge flows: one logit each, (E,), in the window's order.
 

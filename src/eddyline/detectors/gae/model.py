@@ -58,7 +58,7 @@ class GuidedGae(nn.Module):
 
     Args:
         sizes: of the layers.
-        chunk: most values of one intermediate array; about a core's L2 cache is fastest, results do not depend on it.
+        chunk: most values of one intermediate array, see `fused.chunk_for`; results do not depend on it.
     """
 
     def __init__(self, sizes: Sizes | None = None, chunk: int = 1 << 18) -> None:
@@ -273,7 +273,7 @@ class Decoder(nn.Module):
         super().__init__()
         width = sizes.hidden
         self.rows = max(1, chunk // (3 * width))
-        self.products = torch.float32
+        self.products, self.precision = torch.float32, fused.EXACT
         self.fc_edge = nn.Linear(sizes.edge_dim, width)
         self.fc_global = nn.Linear(sizes.global_dim, width)
         self.fc1 = nn.Linear(3 * width, 3 * width)
@@ -288,7 +288,7 @@ class Decoder(nn.Module):
             parts = of_hosts.to(self.products).contiguous(), of_flow.to(self.products).contiguous()
             layers = self.fc_edge, *parts, self.fc
             if by_kernels:
-                return fused.decode(z, edges, constant, layers)
+                return fused.decode(z, edges, constant, layers, self.precision)
             return compiled.decode(z, edges, constant, layers, self.rows)
         found = [z.new_empty(0)]
         space = _Workspace(constant[None], self.rows)
