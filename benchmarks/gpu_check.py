@@ -50,6 +50,11 @@ MODES: Final[dict[tuple[str, str], tuple[torch.dtype, fused.Precision, bool]]] =
     ("kernels", "ieee"): (torch.float32, "ieee", True),
     ("torch", "float32"): (torch.float32, "tf32x3", False),
 }
+# flows, units, columns, warps, stages; compiled for sm_90 without a GPU, none of them spills registers
+TRIED: Final = {
+    torch.float32: [fused.Blocks(64, 32, 128, 8, 2)],
+    torch.bfloat16: [fused.Blocks(*sizes, 8, 3) for sizes in ((128, 64, 64), (64, 64, 128), (128, 64, 128))],
+}
 MATMULS: Final = {"tf32x3": "tf32", "ieee": "float32", "bfloat16": "bfloat16", "float32": "float32"}
 
 
@@ -64,6 +69,7 @@ class Result:
     seed: int
     ceilings: dict[str, float] = field(default_factory=dict)  # GB/s and TFLOP/s
     errors: list[dict[str, Any]] = field(default_factory=list)
+    blocks: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
@@ -154,6 +160,24 @@ def rates(
     return found
 
 
+def sweep(card: Card, network: Network, flows: int, result: Result) -> None:
+    """The decoder alone with other blocks than those it has, on the first workload; what to set BLOCKS to."""
+    edges = network.edges(build_graph(window(WORKLOADS[0], flows, 0), card.device, False))
+    decoder, hidden = network.model.decoder, network.model.sizes.hidden
+    z = torch.randn(edges.hosts, hidden, device=card.device)
+    of_hosts, of_flow, _ = torch.split(decoder.fc1.weight.T, hidden)
+    for dtype, some in TRIED.items():
+        layers = decoder.fc_edge, of_hosts.to(dtype), of_flow.to(dtype), decoder.fc
+        for blocks in (fused.BLOCKS[dtype], *(some if card.gpu else some[:1])):
+            told = f"decoder of {WORKLOADS[0]}, {flows:,} flows, {dtype}, {blocks}"
+            if card.over():
+                result.left_out.append(f"{told}: no time left")
+                continue
+            spent = card.seconds(lambda layers=layers, blocks=blocks: fused.decode(  # type: ignore[misc]
+                z, edges, decoder.fc1.bias, layers, blocks=blocks))  # fmt: skip
+            result.blocks.append({"dtype": str(dtype), **asdict(blocks), "flows_per_s": flows / spent})
+
+
 def plain(card: Card, network: Network, graph: FlowGraph, counts: dict[str, Any], result: Result) -> None:
     """The plain form, flow by flow, from what is on the device."""
     if counts["flows"] > MOST_PLAIN or find_spec("torch_geometric") is None:
@@ -188,6 +212,7 @@ def run(given: argparse.Namespace) -> Result:
     torch.set_deterministic_debug_mode("warn")  # memory that nobody wrote is full of NaN
     result.errors = list(correctness(network, 80 if given.cpu else 20_011, given.seed))
     torch.set_deterministic_debug_mode("default")
+    sweep(card, network, flows[0], result)
     for count in flows:
         for workload in WORKLOADS[: 1 if given.cpu else None]:
             measure(card, network, workload, count, result)

@@ -49,6 +49,8 @@ def _lines(found: dict[str, Any]) -> Iterator[str]:
     steps = [row for row in found["rows"] if row["step"] != "whole"]
     shares = ("flows_per_s", "gb_per_s", "of_copy", "tflop_per_s", "of_matmul")
     yield from _table(steps, ("workload", "flows", "by", "precision", "from", "step", *shares))
+    yield "\n## Blocks of the decoder\n"
+    yield from _table(found["blocks"], ("dtype", "flows", "units", "columns", "warps", "stages", "flows_per_s"))
     yield "\n## Left out\n"
     yield from (f"* {what}" for what in found["left_out"] or ["nothing"])
 
