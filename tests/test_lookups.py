@@ -6,7 +6,8 @@ import torch
 
 from eddyline.calibration import ENOUGH, Calibration, Ranks
 from eddyline.habits import Table
-from eddyline.lookups import DeviceCalibration, DeviceRanks, SortedTable, device_keys
+from eddyline.habits.keys import SENT, _joined, marked
+from eddyline.lookups import DeviceCalibration, DeviceRanks, SortedTable, device_keys, joined_keys
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -34,6 +35,15 @@ def test_keys_beyond_int64_known_and_unknown_are_found_where_the_table_finds_the
     np.testing.assert_array_equal(found.cpu().numpy(), here)
     for column in (0, 1):
         np.testing.assert_allclose(there.weights(found, 12, column).cpu(), table.weights(here, 12, column), rtol=1e-14)
+
+
+def test_keys_of_pairs_and_of_what_a_host_has_are_those_of_the_memory() -> None:
+    random = np.random.default_rng(2)
+    first, second = random.integers(0, 2**64, (2, 200), np.uint64)
+    there = device_keys(first, DEVICE), device_keys(second, DEVICE)
+    np.testing.assert_array_equal(joined_keys(*there).cpu().numpy().view(np.uint64), _joined(first, second))
+    marks = joined_keys(there[0], 7 + (SENT << 40)).cpu().numpy()
+    np.testing.assert_array_equal(marks.view(np.uint64), marked(first, SENT, 7))
 
 
 def test_an_empty_table_knows_nothing() -> None:

@@ -23,6 +23,23 @@ def device_keys(keys: Keys, device: str | torch.device) -> Tensor:
     return torch.from_numpy(keys.view(np.int64).copy()).to(device)
 
 
+def mixed(keys: Tensor) -> Tensor:
+    """As `hashing.mix`, on int64 with the same bits: torch multiplies them modulo 2^64."""
+    for factor in (0xFF51AFD7ED558CCD - 2**64, 0xC4CEB9FE1A85EC53 - 2**64):
+        keys = (keys ^ _lowered(keys)) * factor
+    return keys ^ _lowered(keys)
+
+
+def _lowered(keys: Tensor) -> Tensor:
+    return (keys >> 33) & (2**31 - 1)  # without the sign, which torch shifts in
+
+
+def joined_keys(first: Tensor, second: Tensor | int) -> Tensor:
+    """As `hashing.joined`: keys of ordered pairs of keys."""
+    other = torch.as_tensor(second, dtype=torch.int64, device=first.device) + 0x2545F4914F6CDD1D
+    return mixed(first * (0x9E3779B97F4A7C15 - 2**64) + mixed(other))
+
+
 @dataclass(frozen=True, slots=True)
 class SortedTable:
     """A `Table` of the memory as it was when copied.
