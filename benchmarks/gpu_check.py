@@ -26,6 +26,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from gpu_card import DRY, Card, Turn, ceilings, name, versions
 from gpu_network import Network
@@ -38,6 +39,8 @@ from eddyline.detectors.gae.edges import Edges
 from eddyline.detectors.gae.model import Sizes
 from eddyline.detectors.gae.node_features import address_features
 from eddyline.graphs import FlowGraph, build_graph
+from eddyline.habits import Table
+from eddyline.lookups import SortedTable, device_keys, joined_keys
 
 WORKLOADS: Final = ("distinct", "natural", "published")
 SIZES: Final = (1_500_000, 100_000, 10_000_000)  # the most telling first, should time run out
@@ -67,7 +70,7 @@ class Result:
     card: str
     versions: dict[str, str]
     seed: int
-    ceilings: dict[str, float] = field(default_factory=dict)  # GB/s and TFLOP/s
+    ceilings: dict[str, float] = field(default_factory=dict)  # GB/s, TFLOP/s, and what else is one number
     errors: list[dict[str, Any]] = field(default_factory=list)
     blocks: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -160,6 +163,23 @@ def rates(
     return found
 
 
+def remembered(card: Card, known: int, asked: int, result: Result) -> None:
+    """Look pairs up in a memory of so many keys, in both directions, and compare with the host's own table."""
+    random = np.random.default_rng(result.seed)
+    table = Table.empty(known, 0, 0, 1.0)
+    some = np.unique(random.integers(0, 2**64, known, np.uint64))
+    table.add(some, 0)
+    there, keys = SortedTable.of(table, card.device), random.choice(some, asked)
+    keys[::2] = random.integers(0, 2**64, len(keys[::2]), np.uint64)  # half of them strangers
+    mine = device_keys(keys, card.device)
+    right = bool((there.find(mine).cpu().numpy() == table.find(keys)).all())
+    result.errors.append({"by": "search", "precision": "int64", "what": "habits", "flows": asked, "error": 0.0,
+                          "written": True, "right": right})  # fmt: skip
+    other = mine.roll(1)
+    spent = card.seconds(lambda: [there.find(joined_keys(*ends)) for ends in ((mine, other), (other, mine))])
+    result.ceilings["habit look-ups, M pairs/s, both ways"] = asked / spent / 1e6
+
+
 def sweep(card: Card, network: Network, flows: int, result: Result) -> None:
     """The decoder alone with other blocks than those it has, on the first workload; what to set BLOCKS to."""
     edges = network.edges(build_graph(window(WORKLOADS[0], flows, 0), card.device, False))
@@ -213,6 +233,7 @@ def run(given: argparse.Namespace) -> Result:
     result.errors = list(correctness(network, 80 if given.cpu else 20_011, given.seed))
     torch.set_deterministic_debug_mode("default")
     sweep(card, network, flows[0], result)
+    remembered(card, *((100, 300) if given.cpu else (1 << 20, 2_000_000)), result)
     for count in flows:
         for workload in WORKLOADS[: 1 if given.cpu else None]:
             measure(card, network, workload, count, result)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 PAGE: Final = Path(__file__).with_name("gpu.md")
+_COPIES: Final = ("device copy", "host to device", "device to host")
 _HEAD: Final = """# On a GPU
 
     python benchmarks/gpu_check.py --json gpu.json     # on a machine with CUDA, under eight minutes
@@ -35,10 +36,9 @@ def page_of(found: dict[str, Any] | None) -> str:
 def _lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"\n{found['card']}, {found['started']}, commit {found['commit']}, seed {found['seed']};"
     yield ", ".join(f"{name} {version}" for name, version in found["versions"].items()) + "."
-    yield "\nCeilings, same run: " + ", ".join(
-        f"{name} {value:,.1f} {'TFLOP/s' if name in ('float32', 'tf32', 'bfloat16') else 'GB/s'}"
-        for name, value in found["ceilings"].items()
-    )
+    units = {"float32": "TFLOP/s", "tf32": "TFLOP/s", "bfloat16": "TFLOP/s", **dict.fromkeys(_COPIES, "GB/s")}
+    measured = (f"{name} {value:,.1f} {units.get(name, '')}".strip() for name, value in found["ceilings"].items())
+    yield "\nMeasured in the same run: " + "; ".join(measured)
     yield "\n## Right\n\nLargest error against float64 on the CPU, relative to the largest value.\n"
     yield from _table(found["errors"], ("by", "precision", "what", "flows", "error", "written", "right"))
     yield "\n## Fast: window to p-values\n"

@@ -24,7 +24,7 @@ def test_a_run_becomes_tables_of_whole_windows_and_of_steps_apart() -> None:
          "left_out": []}
     )  # fmt: skip
     assert "some card, a day, commit abc, seed 1" in page
-    assert "tf32 400.0 TFLOP/s, device copy 3,000.0 GB/s" in page
+    assert "tf32 400.0 TFLOP/s; device copy 3,000.0 GB/s" in page
     assert "| kernels | ieee | score | 7 | 1e-07 | True | True |" in page
     assert "| distinct | 1,500,000 | 3 | 2 |  | kernels | bfloat16 | device | 3,000,000 |" in page
     assert "| distinct | 1,500,000 | kernels | bfloat16 | device | decoder | 90,000,000 |  | 0.25 |  |  |" in page
