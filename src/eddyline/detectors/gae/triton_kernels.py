@@ -2,7 +2,7 @@
 
 Import it through `fused`, where CUDA is; tests run the same text on the CPU by Triton's interpreter. Sums are float32,
 products of the decoder as told; every loop ends with a mask, so sizes need not be multiples of a block. Nothing is
-added up by atomics: the same window gives the same bits every time.
+added up by atomics, whose order differs from run to run.
 """
 
 from __future__ import annotations
