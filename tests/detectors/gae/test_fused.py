@@ -72,7 +72,7 @@ def exactly_decoded(model: GuidedGae, z: torch.Tensor, edges: Edges) -> torch.Te
 
 
 @kernels
-@pytest.mark.parametrize(("name", "flows"), [("three features", 40), ("many features, wide", 33), ("smallest", 1)])
+@pytest.mark.parametrize(("name", "flows"), [("three features", 33), ("many features, wide", 9), ("smallest", 1)])
 def test_attention_shares_are_those_of_the_model_in_float64(name: str, flows: int) -> None:
     mine, exact, x, edges, same = some_case(name, flows)
     edges, same = edges.with_mean_loops(), same.with_mean_loops()
@@ -86,18 +86,18 @@ def test_attention_shares_are_those_of_the_model_in_float64(name: str, flows: in
 @kernels
 @pytest.mark.parametrize(
     ("name", "flows", "precision"),
-    [("three features", 70, "tf32x3"), ("many features, wide", 17, "tf32x3"), ("smallest", 1, "ieee")],
+    [("three features", 66, "tf32x3"), ("many features, wide", 9, "tf32x3"), ("smallest", 1, "ieee")],
 )
 def test_the_decoder_is_that_of_the_model_in_float64(name: str, flows: int, precision: str) -> None:
     mine, exact, _, edges, same = some_case(name, flows)
     z = torch.randn(edges.hosts, SIZES[name].hidden)
-    found = decoded(mine, z.to(DEVICE), edges, torch.float32, precision=precision, pairs=20)
+    found = decoded(mine, z.to(DEVICE), edges, torch.float32, precision=precision, pairs=30)
     torch.testing.assert_close(found.cpu().double(), exactly_decoded(exact, z.double(), same), rtol=1e-5, atol=1e-5)
 
 
 @kernels
 def test_in_bfloat16_only_products_are_rounded() -> None:
-    mine, exact, _, edges, same = some_case("many features, wide", 20)
+    mine, exact, _, edges, same = some_case("many features, wide", 9)
     z = torch.randn(edges.hosts, 70)
     found = decoded(mine, z.to(DEVICE), edges, torch.bfloat16).cpu().double()
     expected = exactly_decoded(exact, z.double(), same)
@@ -106,7 +106,7 @@ def test_in_bfloat16_only_products_are_rounded() -> None:
 
 @kernels
 def test_neither_blocks_nor_chunks_of_pairs_change_a_logit() -> None:
-    mine, _, _, edges, _ = some_case("three features", 18)
+    mine, _, _, edges, _ = some_case("three features", 10)
     z = torch.randn(edges.hosts, 20, device=DEVICE)
     expected = decoded(mine, z, edges, torch.float32)
     small = replace(BLOCKS[torch.float32], flows=16, units=16, columns=16)
