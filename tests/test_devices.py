@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eddyline.config import RunSettings
-from eddyline.devices import by_copy, chosen, floats, moved, numbered
+from eddyline.devices import by_copy, chosen, compiles, floats, moved, numbered
 from eddyline.errors import ConfigError
 from eddyline.flows import flow_table
 from eddyline.graphs import _on_device, _unified_codes, build_graph
@@ -48,6 +48,13 @@ def test_a_run_says_in_the_log_which_device_it_chose_and_why(caplog: pytest.LogC
 def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert chosen("auto").device == "cuda"
     assert "GiB" in chosen("cuda:0").why
+
+
+@pytest.mark.parametrize(
+    ("version", "new"), [("3.0.0", False), ("3.6.0", True), ("3.7.1+git", True), ("3.10.0", True)]
+)
+def test_kernels_are_left_alone_by_a_triton_that_cannot_compile_them(version: str, new: bool) -> None:
+    assert compiles(version) == new
 
 
 def test_columns_of_any_type_and_in_pieces_arrive_bit_by_bit() -> None:

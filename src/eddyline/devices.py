@@ -7,9 +7,11 @@ is how it is tested.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +26,7 @@ from eddyline.errors import ConfigError
 from eddyline.flows import EDGE_FEATURES
 
 Pieces: TypeAlias = Sequence[NDArray[Any]]  # one column in one or several parts, of one type
+_TRITON: Final = (3, 6)
 _ALIGNED: Final = 256  # bytes between the beginnings of columns, in multiples
 _SIGNED: Final = {np.dtype(np.uint16): torch.int16, np.dtype(np.uint64): torch.int64}  # torch counts in few unsigned
 
@@ -65,12 +68,23 @@ def _no_cuda(device: str) -> str:
     return "" if number.isdigit() and int(number) < count else f"torch finds {count} CUDA devices, counted from 0"
 
 
+@lru_cache
+def has_triton() -> bool:
+    """Whether Triton is here, of a version that compiles our kernels; does not import it."""
+    return find_spec("triton") is not None and compiles(version("triton"))
+
+
+def compiles(triton: str) -> bool:
+    """Whether a version of Triton compiles our kernels: 3.6 and 3.7 do, and 3.0 ends the process over one of them."""
+    found = tuple(int(part) for part in re.findall(r"\d+", triton)[:2])
+    return found >= _TRITON
+
+
 def _card(device: str) -> str:
     card = torch.cuda.get_device_properties("cuda" if device == "auto" else device)
-    with_triton, with_cudf = (find_spec(name) is not None for name in ("triton", "cudf"))
     return (
-        f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {'' if with_triton else 'no '}Triton kernels, "
-        f"columns by {'cuDF' if with_cudf else 'one pinned copy'}"
+        f"{card.name}, {card.total_memory / 2**30:.0f} GiB, {'' if has_triton() else 'no '}Triton kernels, "
+        f"columns by {'cuDF' if find_spec('cudf') else 'one pinned copy'}"
     )
 
 

@@ -1,7 +1,7 @@
 """Attention and decoder by Triton kernels: what `model.py` says in torch, while nothing is differentiated, on a GPU.
 
-Triton is imported when first needed; where it is missing the model's own text serves. `TRITON_INTERPRET=1`, Triton's
-own switch, runs the kernels on the CPU.
+Triton is imported when first needed; where it is missing or too old the model's own text serves.
+`TRITON_INTERPRET=1`, Triton's own switch, runs the kernels on the CPU.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from eddyline.detectors.gae.edges import Edges
+from eddyline.devices import has_triton
 
 Precision: TypeAlias = Literal["tf32x3", "ieee"]
 EXACT: Final[Precision] = "tf32x3"  # of float32 products, on tensor cores
@@ -45,7 +45,7 @@ def usable(*tensors: Tensor) -> bool:
     """Whether the kernels may stand in for torch here."""
     if torch.is_grad_enabled() or any(tensor.dtype != torch.float32 for tensor in tensors):
         return False
-    return all(tensor.is_cuda or _interpreted() for tensor in tensors) and find_spec("triton") is not None
+    return all(tensor.is_cuda or _interpreted() for tensor in tensors) and has_triton()
 
 
 def chunk_for(device: str) -> int:
