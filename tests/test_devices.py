@@ -50,9 +50,7 @@ def test_auto_is_the_gpu_where_there_is_one() -> None:
     assert "GiB" in chosen("cuda:0").why
 
 
-@pytest.mark.parametrize(
-    ("version", "new"), [("3.0.0", False), ("3.6.0", True), ("3.7.1+git", True), ("3.10.0", True)]
-)
+@pytest.mark.parametrize(("version", "new"), [("3.0.0", False), ("3.6.0", True), ("3.7.1+git", True), ("3.10.0", True)])
 def test_kernels_are_left_alone_by_a_triton_that_cannot_compile_them(version: str, new: bool) -> None:
     assert compiles(version) == new
 
