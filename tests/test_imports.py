@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "eddyline"
 # A room may import rooms of lower rank; rooms of equal rank never see each other.
 RANK = {
     "errors": 0, "hashing": 0, "flows": 1, "windows": 2, "habits": 3, "graphs": 4, "combine": 5, "calibration": 6,
-    "drift": 6,
+    "drift": 6, "devices": 2, "lookups": 7,
     "explanations": 6, "alert_state": 6, "alerts": 7,
     "kafka": 1,
     "contracts": 8, "config": 9, "metrics": 9, "dialects": 10, "sources": 11, "detectors": 11, "sinks": 11,
@@ -24,7 +24,8 @@ RANK = {
 ONE_PLACE = {
     "yaml": {"config.py"},
     "pydantic_settings": {"config.py"},
-    "cudf": {"graphs.py"},
+    "cudf": {"devices.py"},
+    "triton": {"detectors/gae/triton_kernels.py"},
     "pyod": {"evaluation/baselines.py"},
     "matplotlib": {"evaluation/plots.py"},
     "dpkt": {"sources/captures.py"},
@@ -90,6 +91,7 @@ def test_starting_the_command_line_pulls_in_no_extra() -> None:
         "mrc",
         "cudf",
         "cupy",
+        "triton",
         "uvicorn",
         "starlette",
         "pyod",

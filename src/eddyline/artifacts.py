@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -33,7 +32,8 @@ from eddyline.calibration import Calibration
 from eddyline.combine import Method
 from eddyline.contracts import Detector, Model
 from eddyline.detectors import DETECTORS
-from eddyline.errors import ArtifactError, ConfigError
+from eddyline.devices import chosen
+from eddyline.errors import ArtifactError
 from eddyline.habits import LAG
 
 MANIFEST: Final = "manifest.json"
@@ -80,12 +80,11 @@ def load_models(folders: Sequence[Path], device: str, method: Method = "fisher",
     Args:
         folders: each a model folder, or a folder with exactly one model folder in it. Sites start with what the first
             one remembers.
-        device: torch device to put the weights on.
+        device: torch device to put the weights on, or auto.
         method: how the detectors' p-values are combined.
         frozen: never learn, score everything with the habits that were saved.
     """
-    if not device.startswith("cpu") and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise ConfigError(f"model: no device `{device}` here; give --device cpu, or cuda where torch finds a GPU")
+    device = chosen(device).device
     detectors: list[Detector] = []
     calibrations: dict[str, Calibration] = {}
     prints: list[str] = []

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
         description="URL to read flows from: file://x.parquet, netflow://:2055, simulate://office, kafka://b/t"
     )
     windows: WindowConfig = WindowConfig()
-    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1")
+    device: str = Field("cpu", description="torch device: cpu, cuda, cuda:1, or auto: a GPU where torch finds one")
     threads: int = Field(
         1, ge=0, le=1024, description="CPU threads for the model, 0 = all cores; more than 1 pays only on idle cores"
     )

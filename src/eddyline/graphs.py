@@ -1,16 +1,15 @@
 """A window as hosts and edges: every flow is an edge, and edge i is row i of the window.
 
 Addresses come dictionary-encoded, so a host's text is looked at once per window and never per flow: node ids are the
-unified dictionary codes, renumbered by first appearance so that they depend on the flows alone. With cuDF and a CUDA
-device the columns never come back to the host; both paths give the same graph, edge for edge.
+unified dictionary codes, renumbered by first appearance so that they depend on the flows alone. On a GPU the columns
+travel once and only the list of hosts comes back (`devices`); every way gives the same graph, edge for edge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -18,9 +17,8 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
-from eddyline.errors import ConfigError
+from eddyline.devices import by_copy, by_cudf, chosen, numbered
 from eddyline.flows import EDGE_FEATURES, LABEL_COLUMNS
 from eddyline.habits.conversations import Conversations, conversations
 from eddyline.habits.reading import HabitColumns
@@ -80,12 +78,13 @@ def columns_of(graph: FlowGraph) -> HabitColumns:
     return graph.habits
 
 
-def build_graph(window: Window, device: str = "cpu") -> FlowGraph:
+def build_graph(window: Window, device: str = "cpu", cudf: bool | None = None) -> FlowGraph:
     """Turn a window into a graph on `device` ("cpu", "cuda", "cuda:1"): O(E) integer work, nothing per flow in Python.
 
     Args:
         window: any window, also one of one flow, of self loops, of IPv6 or of no flows at all.
-        device: a torch device. On CUDA with cuDF installed the columns go through cuDF and reach torch by DLPack.
+        device: a torch device.
+        cudf: on CUDA, whether columns go through cuDF; None: where it is installed.
 
     Raises:
         ConfigError: a CUDA device was asked for and there is none.
@@ -93,18 +92,26 @@ def build_graph(window: Window, device: str = "cpu") -> FlowGraph:
     flows = window.flows.drop_columns([name for name in LABEL_COLUMNS if name in window.flows.column_names])
     unlabelled = Window(window.site, window.start_us, window.end_us, window.part, window.late, flows)
     src, dst, hosts = _unified_codes(flows)
-    build = _on_gpu if _use_cudf(device) else _on_cpu
-    return FlowGraph(unlabelled, *build(flows, src, dst, hosts, device))
+    if device.startswith("cpu"):
+        return FlowGraph(unlabelled, *_on_cpu(flows, src, dst, hosts))
+    cudf = find_spec("cudf") is not None if cudf is None else cudf
+    columns = by_cudf if cudf else by_copy
+    return FlowGraph(unlabelled, *_on_device(*columns(flows, [[src], [dst]], chosen(device).device), hosts))
 
 
-def _on_cpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array, device: str) -> tuple[pa.Array, Tensor, Tensor]:
+def _on_device(ends: Tensor, features: Tensor, hosts: pa.Array) -> tuple[pa.Array, Tensor, Tensor]:
+    edges, kept = numbered(ends, len(hosts))
+    return hosts.take(pa.array(kept.cpu().numpy())), edges, features
+
+
+def _on_cpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array) -> tuple[pa.Array, Tensor, Tensor]:
     edges = np.empty((2, len(src)), np.int64)
     kept = _by_appearance(src, dst, np.full(len(hosts), -1, np.int64), edges)
     features = np.empty((len(EDGE_FEATURES), len(src)), np.float32)
     for row, name in zip(features, EDGE_FEATURES, strict=True):
         _fill(row, flows[name])
-    columns = torch.from_numpy(features).to(device).T  # (E, F), each feature contiguous
-    return hosts.take(pa.array(kept)), torch.from_numpy(edges).to(device), columns
+    columns = torch.from_numpy(features).T  # (E, F), each feature contiguous
+    return hosts.take(pa.array(kept)), torch.from_numpy(edges), columns
 
 
 def _unified_codes(flows: pa.Table) -> tuple[Codes, Codes, pa.Array]:
@@ -178,26 +185,3 @@ def _pairs_by_sorting(edge_index: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]
     order = torch.argsort(first)
     rank = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=keys.device))
     return edge_index[:, first[order]], rank[inverse]
-
-
-def _use_cudf(device: str) -> bool:
-    if not device.startswith("cuda"):
-        return False
-    if not torch.cuda.is_available():
-        raise ConfigError(f"graphs: device `{device}` asked for, and torch finds no CUDA device; use `cpu`")
-    return find_spec("cudf") is not None
-
-
-def _on_gpu(flows: pa.Table, src: Codes, dst: Codes, hosts: pa.Array, device: str) -> tuple[pa.Array, Tensor, Tensor]:
-    import cudf  # only where CUDA and the gpu extra are
-
-    to_torch: Callable[[Any], Tensor] = lambda column: from_dlpack(column.values)  # noqa: E731
-    columns = cudf.DataFrame.from_arrow(flows.select(list(EDGE_FEATURES))).astype("float32").fillna(float("nan"))
-    ends = torch.stack([to_torch(cudf.Series(codes)) for codes in (src, dst)]).to(device, torch.int64)
-    first = torch.full((len(hosts),), ends.numel(), device=device)
-    first.scatter_reduce_(0, ends.flatten(), torch.arange(ends.numel(), device=device), "amin")
-    kept = torch.nonzero(first < ends.numel()).flatten()
-    kept = kept[torch.argsort(first[kept])]
-    place = torch.empty_like(first).scatter_(0, kept, torch.arange(len(kept), device=device))
-    features = torch.stack([to_torch(columns[name]) for name in EDGE_FEATURES]).to(device).T
-    return hosts.take(pa.array(kept.cpu().numpy())), place[ends], features

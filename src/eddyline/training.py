@@ -25,6 +25,7 @@ from eddyline.calibration import Calibration
 from eddyline.combine import combine
 from eddyline.config import CalibrateSettings, Settings, TrainSettings
 from eddyline.contracts import Detector
+from eddyline.devices import chosen
 from eddyline.errors import ConfigError, redact
 from eddyline.graphs import FlowGraph, columns_of
 from eddyline.habits import judged
@@ -46,6 +47,7 @@ def train(settings: TrainSettings, report: Report) -> Manifest:
     unknown = sorted(set(settings.detector) - set(RECIPES))
     if unknown:
         raise ConfigError(f"train: unknown detector `{unknown[0]}`; known are {', '.join(RECIPES)}")
+    settings = settings.model_copy(update={"device": chosen(settings.device).device})
     windows = benign_windows(settings, settings.until, report)
     graphs, memories = remember(windows, settings.device, report)
     training, held = _split(graphs, settings.calibrate)
@@ -127,7 +129,7 @@ def calibrate(settings: CalibrateSettings, report: Report) -> Manifest:
     """Keep the weights of `settings.model`, calibrate on every benign window of the source, write `settings.out`."""
     model = load_models([settings.model], settings.device)
     windows = benign_windows(settings, None, report)
-    graphs, memories = remember(windows, settings.device, report)
+    graphs, memories = remember(windows, model.device, report)
     fresh = judged(graphs)
     detectors, joint = _calibrated({detector.refitted(fresh): fresh for detector in model.detectors}, report)
     for memory in memories.values():

@@ -18,6 +18,7 @@ from typing import Final
 from eddyline.artifacts import load_models, model_folder, read_manifest
 from eddyline.calibration import ENOUGH
 from eddyline.config import METRICS, DoctorSettings
+from eddyline.devices import chosen
 from eddyline.errors import ConfigError, EddylineError
 from eddyline.operating.brokers import asked
 from eddyline.operating.exporters import Exporters
@@ -106,7 +107,7 @@ def _model(settings: DoctorSettings) -> Iterator[Finding]:
         yield Finding("wrong", "model", str(error), "train one with `eddyline train`")
         return
     names = ", ".join(detector.name for detector in model.detectors)
-    yield Finding("ok", "model", f"{model.fingerprint}: {names} on {settings.device}")
+    yield Finding("ok", "model", f"{model.fingerprint}: {names} on {model.device} ({chosen(settings.device).why})")
     for folder, manifest in zip(folders, manifests, strict=True):
         for difference in settings.windows.unlike(manifest.windows):
             yield Finding("wrong", f"model {folder}", difference, "give it the same, or run `eddyline calibrate`")

@@ -26,6 +26,7 @@ from eddyline.calibration import ENOUGH
 from eddyline.combine import Method, ScoredFlows
 from eddyline.config import RunSettings, WindowConfig
 from eddyline.contracts import Continued, Counting, Model, Sink, Source
+from eddyline.devices import chosen
 from eddyline.errors import ConfigError
 from eddyline.metrics import Counts, count_reasons
 from eddyline.runtimes import use_threads
@@ -247,7 +248,9 @@ class EmbeddedRun:
 
 def open_model(folders: Sequence[Path], device: str, method: Method, frozen: bool, windows: WindowConfig) -> Model:
     """Load the models of a run; says in the log where their p-values are not what they seem."""
-    model = load_models(folders, device, method, frozen)
+    found = chosen(device)
+    _log.info("device: %s (%s)", found.device, found.why)
+    model = load_models(folders, found.device, method, frozen)
     for folder in map(model_folder, folders):
         for difference in windows.unlike(read_manifest(folder).windows):
             _log.warning("windows: %s; give it the same, or run `eddyline calibrate` (model `%s`)", difference, folder)

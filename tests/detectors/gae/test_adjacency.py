@@ -9,7 +9,7 @@ from torch import Tensor
 
 from eddyline.detectors.gae.adjacency import Adjacency, Explicit, Limits, TwoSteps, adjacency_of, pooled, smoothing
 from eddyline.detectors.gae.edges import Edges
-from eddyline.detectors.gae.sparse import square
+from eddyline.detectors.gae.sparse import csr, returns, returns_by_search, square
 
 FORMS = {
     "as chosen": Limits(),
@@ -163,9 +163,21 @@ def test_busy_hosts_in_every_form_and_size(hosts: int) -> None:
         for which in kept:
             some = pooled(some, which, limit)
         results.append((written_out(some), some.returns(torch.arange(3, 9)).numpy()))
-    for found, returns in results[1:]:
+    for found, home in results[1:]:
         np.testing.assert_allclose(found, results[0][0], rtol=1e-9)
-        np.testing.assert_allclose(returns, results[0][1], rtol=1e-9)
+        np.testing.assert_allclose(home, results[0][1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("hosts", [1, 3, 40])
+def test_torch_alone_finds_the_same_ways_straight_home(hosts: int) -> None:
+    random = np.random.default_rng(hosts)
+    some = torch.from_numpy(random.integers(0, 5, (hosts, hosts)) * (random.random((hosts, hosts)) < 0.3)).double()
+    rows, columns = some.nonzero(as_tuple=True)
+    mixed = torch.argsort(rows * hosts + torch.from_numpy(random.permutation(len(rows))) % hosts)  # columns in no order
+    rows, columns = rows[mixed], columns[mixed]
+    weights = csr(torch.bincount(rows, minlength=hosts), columns, some[rows, columns], hosts)
+    np.testing.assert_array_equal(returns_by_search(weights).numpy(), (some * some.T).sum(1).numpy())
+    np.testing.assert_array_equal(returns(weights).numpy(), returns_by_search(weights).numpy())
 
 
 def test_torch_alone_makes_the_same_square() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from eddyline.detectors.gae.edges import Edges
 from eddyline.detectors.gae.features import KINDS, TITLES, Feature, raw_features, scaled_features
+from eddyline.detectors.gae.fused import chunk_for
 from eddyline.detectors.gae.model import GuidedGae, Sizes
 from eddyline.detectors.gae.node_features import address_features, propagate
 from eddyline.errors import ArtifactError
@@ -141,7 +142,7 @@ class GaeDetector:
             preparation = Preparation.model_validate_json((folder / _SETTINGS).read_bytes())
             tensors = load_file(folder / _WEIGHTS, device)
             projection = tensors.pop(_PROJECTION)
-            model = GuidedGae(Sizes(**preparation.sizes)).to(device)  # type: ignore[arg-type]
+            model = GuidedGae(Sizes(**preparation.sizes), chunk_for(device)).to(device)  # type: ignore[arg-type]
             model.load_state_dict(tensors)
         except ValidationError as error:
             first = error.errors()[0]
@@ -158,7 +159,7 @@ class GaeDetector:
         projection = torch.rand(4, sizes.in_channels, generator=generator) * 2 - 1
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = GuidedGae(sizes)
+            model = GuidedGae(sizes, chunk_for(device))
         settings = {key: value for key, value in asdict(sizes).items()}
         preparation = Preparation(sizes=settings, features=features, addresses="address")
         return cls(model.to(device), projection.to(device), preparation)

@@ -84,7 +84,7 @@ class Edges:
         """
         proper = self.without_loops()
         own = torch.arange(self.hosts, device=self.pair.device)
-        mean = _mean_received(proper.attr, proper.pairs[1][proper.pair], self.hosts)
+        mean = _mean_received(proper)
         attr = torch.cat([proper.attr, mean])
         return Edges(
             torch.cat([proper.pairs, own.expand(2, -1)], 1),
@@ -119,7 +119,22 @@ class Edges:
             yield chunk, slice(first, last + 1), self.pair[chunk] - first
 
 
-def _mean_received(attr: Tensor, target: Tensor, hosts: int) -> Tensor:
-    total = torch.zeros(hosts, attr.shape[1], dtype=torch.float64, device=attr.device)
-    total = total.index_add(0, target, attr.double())  # a busy host adds up a whole window
-    return (total / torch.bincount(target, minlength=hosts).clamp(min=1)[:, None]).to(attr.dtype)
+def _mean_received(edges: Edges) -> Tensor:
+    """Mean features of the flows that each host receives, (N, F), zeros where none; the same bits on every run.
+
+    Summed by pair, then by host, in float64, for a busy host adds up a whole window; no atomics.
+    """
+    target, flows = edges.pairs[1], edges.flows_per_pair()
+    order = torch.argsort(target, stable=True)
+    received = torch.bincount(target, flows, minlength=edges.hosts)[:, None]
+    ends = torch.bincount(target, minlength=edges.hosts).cumsum(0)
+    by_pair = _sums(edges.attr.double(), edges.starts)
+    by_host = _sums(by_pair[order], torch.cat([ends.new_zeros(1), ends]))
+    return (by_host / received.clamp(min=1)).to(edges.attr.dtype)
+
+
+def _sums(rows: Tensor, starts: Tensor) -> Tensor:
+    """Sum groups of rows (n, F) that lie together, (groups, F)."""
+    if not len(rows):
+        return rows.new_zeros(len(starts) - 1, rows.shape[1])
+    return torch.segment_reduce(rows, "sum", offsets=starts, initial=0)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from eddyline.detectors.gae import compiled
+from eddyline.detectors.gae import compiled, fused
 from eddyline.detectors.gae.adjacency import Adjacency, Limits, Smoothing, adjacency_of, pooled, smoothing
 from eddyline.detectors.gae.edges import Edges
 from eddyline.detectors.gae.kernels import array, mean_of, usable
@@ -58,7 +58,7 @@ class GuidedGae(nn.Module):
 
     Args:
         sizes: of the layers.
-        chunk: most values of one intermediate array; about a core's L2 cache is fastest, results do not depend on it.
+        chunk: most values of one intermediate array, see `fused.chunk_for`; results do not depend on it.
     """
 
     def __init__(self, sizes: Sizes | None = None, chunk: int = 1 << 18) -> None:
@@ -129,12 +129,16 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, edges: Edges) -> Tensor:
         """Attend: node features (N, D) to (N, heads * hidden)."""
-        if usable(x, edges.given):
+        by_kernels = fused.usable(x, edges.given)
+        if usable(x, edges.given) and not by_kernels:
             layers = self.source, self.target, self.flow
             return compiled.attention(x, edges, layers, self.att, self.rows).add_(self.bias)
         edges = edges.with_mean_loops()
         sent, met = self.source(x), self.target(x)
-        weights = _softmax_by_pair(self._logits(sent, met, edges), edges)
+        if by_kernels:
+            weights = fused.attention_weights(sent, met, edges, self.flow.weight, self.att)
+        else:
+            weights = _softmax_by_pair(self._logits(sent, met, edges), edges)
         return _mix(weights, sent, edges) + self.bias
 
     def _logits(self, sent: Tensor, met: Tensor, edges: Edges) -> Tensor:
@@ -269,7 +273,7 @@ class Decoder(nn.Module):
         super().__init__()
         width = sizes.hidden
         self.rows = max(1, chunk // (3 * width))
-        self.products = torch.float32
+        self.products, self.precision = torch.float32, fused.EXACT
         self.fc_edge = nn.Linear(sizes.edge_dim, width)
         self.fc_global = nn.Linear(sizes.global_dim, width)
         self.fc1 = nn.Linear(3 * width, 3 * width)
@@ -279,9 +283,13 @@ class Decoder(nn.Module):
         """Judge every flow: z (N, hidden) to logits (E,) in the window's order."""
         of_hosts, of_flow, of_window = torch.split(self.fc1.weight.T, z.shape[1])
         constant = torch.addmv(self.fc1.bias, of_window.T, F.relu(self.fc_global(summary)))
-        if usable(z, edges.given):
+        by_kernels = fused.usable(z, edges.given)
+        if by_kernels or usable(z, edges.given):
             parts = of_hosts.to(self.products).contiguous(), of_flow.to(self.products).contiguous()
-            return compiled.decode(z, edges, constant, (self.fc_edge, *parts, self.fc), self.rows)
+            layers = self.fc_edge, *parts, self.fc
+            if by_kernels:
+                return fused.decode(z, edges, constant, layers, self.precision)
+            return compiled.decode(z, edges, constant, layers, self.rows)
         found = [z.new_empty(0)]
         space = _Workspace(constant[None], self.rows)
         for flows, pairs, place in edges.chunks(self.rows):
