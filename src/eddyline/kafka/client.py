@@ -1,4 +1,9 @@
-"""Apache Kafka through confluent-kafka, the one file that imports it: readers, group members, writers."""
+"""Apache Kafka through confluent-kafka, the one file that imports it: readers, group members, writers.
+
+Versions from 2.10 on are not for us: their client forgets brokers that a metadata answer does not name. A lone broker
+that shuts down names none, not even itself, and a client that asks at that moment never connects to anything again
+(librdkafka issue 5301; tried: 1 to 3 of 10 producers at each restart); sending offsets to a transaction hangs (5511).
+"""
 
 from __future__ import annotations
 
@@ -38,10 +43,8 @@ def connected(
     """A client; the URL's options come before `usual`, and `own` before all."""
     foreign = _OF_PRODUCERS if kind is Consumer else _OF_CONSUMERS
     asked = {name: value for name, value in where.client.items() if not name.startswith(foreign)}
-    # With the client's own default, rebootstrap, sending offsets to a transaction never returns once all brokers were
-    # away at the same time (librdkafka 2.16.1).
-    own = {"metadata.recovery.strategy": "none", "log.connection.close": False, **usual, **asked, **own}
-    settings = {"bootstrap.servers": where.servers, **own}
+    common = {"log.connection.close": False, "reconnect.backoff.max.ms": 1_000}  # its 10 s prolong every restart
+    settings = {"bootstrap.servers": where.servers, **common, **usual, **asked, **own}
     try:
         return kind({**settings, "logger": _log} if kind is not AdminClient else settings)
     except (KafkaException, TypeError, ValueError) as error:
