@@ -4,7 +4,8 @@ Our exporters send NetFlow v9 over UDP at a steady rate -> `eddyline collect` ->
 --delivery exactly_once` -> Kafka, and a reader of committed records looks on. It ends with exit status 1 where a
 promise is broken: every exported flow has exactly one score, and no process grows.
 
-SOAK_SECONDS (600), SOAK_RATE (flows per second, 600).
+SOAK_SECONDS (600), SOAK_RATE (flows per second, 600), SOAK_AWAY_S (how long the broker is away besides its own start,
+a twentieth of SOAK_SECONDS).
 """
 
 import os
@@ -27,6 +28,7 @@ from tests.kafka.watching import Watcher, rss_mib
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "600"))
 RATE = int(os.environ.get("SOAK_RATE", "600"))
+AWAY_S = float(os.environ.get("SOAK_AWAY_S", SECONDS / 20))
 KILL_EVERY_S = min(60.0, SECONDS / 4)
 BROKER_AT_S = (SECONDS // KILL_EVERY_S // 2 + 0.75) * KILL_EVERY_S  # between two kills
 WARM_S = 30.0  # after its start, until a process has its working memory
@@ -159,6 +161,7 @@ def disturb(traffic: Traffic, broker: Broker, collector: Service, replicas: list
             say(f"{passed:6.0f} s: {victim.name} killed and started again")
         if not restarted and passed >= BROKER_AT_S:
             broker.stop()
+            time.sleep(AWAY_S)
             broker.start()
             restarted = True
             say(f"{passed:6.0f} s: broker restarted within {time.monotonic() - began - passed:.1f} s")
