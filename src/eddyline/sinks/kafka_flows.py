@@ -1,10 +1,10 @@
-"""kafka://: flows that nobody has scored, to a topic that scoring replicas read; nothing taken is dropped meanwhile.
+"""kafka://: flows that nobody has scored, to a topic that scoring replicas read; at least once.
 
     kafka://BROKER:PORT/TOPIC?dead_letters=TOPIC
 
 A record is one Arrow IPC stream of flows of one site, keyed by the site, so that a site stays in one partition and in
-order. What a collector could not read goes to TOPIC.dead-letters. A record waits for its broker for as long as that
-takes, unless message.timeout.ms says otherwise.
+order. What a collector could not read goes to TOPIC.dead-letters. message.timeout.ms is how long a record may wait for
+its broker: five minutes, for ever from a collector, which cannot ask again.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ class FlowTopic:
 
 
 def open_flow_topic(
-    url: str, rejects: bool = False, flush_s: float = 60.0, meanwhile: Callable[[], bool] = lambda: True
+    url: str, rejects: bool = False, flush_s: float = 60.0, meanwhile: Callable[[], bool] | None = None
 ) -> FlowTopic:
     """Open what a URL names and create the topics that are missing; raises ConfigError for what cannot work.
 
     Args:
         rejects: whether there may be records that could not be read.
-        flush_s, meanwhile: how long `flush` waits; see `Writer`.
+        flush_s: how long `flush` waits. meanwhile: see `Writer`; who gives one decides how long records wait.
     """
     where = parse_address(url, "kafka target", ("dead_letters",))
     dead = where.options.get("dead_letters", f"{where.topic}.dead-letters")
     make_topics(where, dict.fromkeys([where.topic, *([dead] if rejects else [])], (-1, {})), "kafka target")
-    writer = Writer(where, usual=_FOR_EVER, flush_s=flush_s)
-    writer.meanwhile = meanwhile
+    writer = Writer(where, usual=_FOR_EVER if meanwhile else {}, flush_s=flush_s)
+    writer.meanwhile = meanwhile or writer.meanwhile
     return FlowTopic(writer, where.topic, dead)
