@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from eddyline.errors import SinkError
 from eddyline.sinks.netflow import NetflowExporter
 from tests.kafka.broker import Broker, free_ports
 from tests.kafka.feeding import EXACTLY, FLOWS, QUICK, finish
@@ -81,6 +82,20 @@ def test_a_stop_waits_so_long_for_a_broker_and_then_says_how_many_flows_are_lost
     said = next(line for line in reversed(forks.lines()) if line.startswith("eddyline:"))
     assert "not written: up to 2 records with 120 flows since" in said
     assert said.endswith("are lost if by UDP")
+
+
+def test_a_record_that_was_given_a_time_is_given_up_after_it_and_said_once(broker: Broker) -> None:
+    from eddyline.sinks.kafka_flows import open_flow_topic  # needs the extra, without which this file skips
+
+    url = f"kafka://{broker.address}/{new_topic(broker.address)}?message.timeout.ms=500"
+    topic = open_flow_topic(url, meanwhile=lambda: True)
+    stalled = threading.Thread(target=broker.stall, args=(2.5,))
+    stalled.start()
+    topic.send(minute(0, "hq", FLOWS))
+    with pytest.raises(SinkError, match="timed out; not written: up to 1 records with 40 flows since the last commit"):
+        topic.flush()
+    topic.close()  # has nothing left to wait for
+    stalled.join()
 
 
 @pytest.mark.slow
