@@ -136,6 +136,9 @@ class CollectSettings(BaseSettings):
 
     source: str = Field("netflow://:2055", description="URL to read flows from")
     sink: str = Field(description="kafka://b/flows: Arrow records, keyed by site")
+    stop_s: float = Field(
+        30.0, ge=0, description="seconds that a stop waits for brokers that are away; what they lack then is lost"
+    )
     metrics: str = Field(METRICS, description="address of /metrics, /live and /ready; empty = none")
 
 

@@ -3,6 +3,7 @@
 EddylineError
 ├── ConfigError      a wrong setting, URL, flag or file layout: stops at once, exit 2
 ├── ArtifactError    a model folder that is missing, incomplete or of another version: exit 2
+├── Unreachable      a service that does not answer, at a start: exit 1, a supervisor starts again
 ├── SourceError      a source that cannot go on: exit 1
 └── SinkError        a sink that cannot write: exit 1, and what was not written is said
 
@@ -38,6 +39,10 @@ class ConfigError(EddylineError):
 
 class ArtifactError(ConfigError):
     """A model folder that cannot be used as it is."""
+
+
+class Unreachable(EddylineError):
+    """Brokers that do not answer when a run begins: they may be starting, or the address may be wrong."""
 
 
 class SourceError(EddylineError):

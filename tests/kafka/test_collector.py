@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import threading
 import time
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from eddyline.errors import SinkError
 from eddyline.sinks.netflow import NetflowExporter
 from tests.kafka.broker import Broker, free_ports
 from tests.kafka.feeding import EXACTLY, FLOWS, QUICK, finish
@@ -28,7 +30,8 @@ def test_a_broker_that_stalls_holds_collector_and_replica_up_and_costs_nothing(
     address, topic, port = broker.address, new_topic(broker.address, PARTITIONS), free_ports(1)[0]
     (tmp_path / "sites").write_text("".join(f"{sender}/32 = {site}\n" for sender, site in SENDERS.items()))
     source = f"netflow://127.0.0.1:{port}?sites={tmp_path}/sites"
-    collector = forks.command("collect", "--source", source, "--sink", f"kafka://{address}/{topic}")
+    sink = f"kafka://{address}/{topic}?queue.buffering.max.messages=4"  # full at once when the broker stalls
+    collector = forks.command("collect", "--source", source, "--sink", sink)
     replica = forks.start(
         "--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut", *EXACTLY
     )
@@ -42,10 +45,12 @@ def test_a_broker_that_stalls_holds_collector_and_replica_up_and_costs_nothing(
             if number == STALLED:
                 wait_for_flows(address, f"{topic}-cut", 2 * FLOWS)
                 before = [rss_mib(process) for process in (collector, replica)]
-                broker.stall(3)  # three times as long as a member may be silent
+                stalled = threading.Thread(target=broker.stall, args=(3,))  # 3 times as long as a member may be silent
+                stalled.start()
             for site, exporter in exporters.items():
                 assert exporter.send(minute(number, site, FLOWS)) == FLOWS
             time.sleep(0.1)
+    stalled.join()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.2", 0))
         stranger.sendto(b"\x00\x07 no NetFlow", ("127.0.0.1", port))
@@ -61,6 +66,54 @@ def test_a_broker_that_stalls_holds_collector_and_replica_up_and_costs_nothing(
     (letter,) = consume(address, f"{topic}.dead-letters")
     assert (letter.value, letter.headers["origin"]) == (b"\x00\x07 no NetFlow", "127.0.0.2")
     assert letter.headers["reason"] == "not NetFlow v5 or v9, nor IPFIX"
+
+
+@pytest.mark.slow
+def test_a_stop_waits_so_long_for_a_broker_and_then_says_how_many_flows_are_lost(broker: Broker, forks: Forks) -> None:
+    topic, port = new_topic(broker.address), free_ports(1)[0]
+    sink = f"kafka://{broker.address}/{topic}?queue.buffering.max.messages=2"
+    collector = forks.command("collect", "--source", f"netflow://127.0.0.1:{port}", "--sink", sink,
+                                    "--stop-s", 0.5, "--metrics", "")  # fmt: skip
+    wait_until_listening(port)
+    exporter = NetflowExporter("127.0.0.1", port)
+    stalled = threading.Thread(target=broker.stall, args=(5,))
+    stalled.start()
+    for number in range(4):  # two records wait for the broker, the third for the buffer, the last in the socket
+        assert exporter.send(minute(number, "hq", FLOWS)) == FLOWS
+        time.sleep(0.5)
+    exporter.close()
+    forks.signal(collector, signal.SIGTERM)
+    assert forks.wait(collector) == 1
+    stalled.join()
+    said = next(line for line in reversed(forks.lines()) if line.startswith("eddyline:"))
+    assert "not written: up to 2 records with 120 flows since" in said
+    assert said.endswith("are lost if by UDP")
+
+
+def test_a_record_that_was_given_a_time_is_given_up_after_it_and_said_once(broker: Broker) -> None:
+    from eddyline.sinks.kafka_flows import open_flow_topic  # needs the extra, without which this file skips
+
+    url = f"kafka://{broker.address}/{new_topic(broker.address)}?message.timeout.ms=500"
+    topic = open_flow_topic(url, meanwhile=lambda: True)
+    stalled = threading.Thread(target=broker.stall, args=(2.5,))
+    stalled.start()
+    topic.send(minute(0, "hq", FLOWS))
+    with pytest.raises(SinkError, match="timed out; not written: up to 1 records with 40 flows since the last commit"):
+        topic.flush()
+    topic.close()  # has nothing left to wait for
+    stalled.join()
+
+
+@pytest.mark.slow
+def test_a_broker_that_is_away_at_the_start_is_a_failure_that_a_supervisor_may_try_again(forks: Forks) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    collector = forks.command("collect", "--source", f"netflow://127.0.0.1:{free_ports(1)[0]}",
+                                    "--sink", f"kafka://{address}/flows", "--metrics", "")  # fmt: skip
+    replica = forks.start("--source", f"kafka://{address}/flows", "--sink", f"kafka://{address}/out", *EXACTLY)
+    assert (forks.wait(collector), forks.wait(replica)) == (1, 1)
+    for step in ("target", "source"):
+        assert any(line.startswith(f"eddyline: kafka {step}: kafka://{address}/flows does not answer: ")
+                   for line in forks.lines())  # fmt: skip
 
 
 def sizes(flows: pa.Table) -> list[int]:

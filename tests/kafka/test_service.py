@@ -165,7 +165,7 @@ def test_exactly_once_is_refused_where_it_cannot_be_kept(
 
 
 def test_whoever_takes_a_partition_over_shuts_out_who_had_it(broker: Broker) -> None:
-    from eddyline.kafka.client import Writer  # needs the extra, without which this file skips
+    from eddyline.kafka.writer import Writer  # needs the extra, without which this file skips
 
     where, topic = parse_address(f"kafka://{broker.address}/x", "test", ()), new_topic(broker.address)
     old = Writer(where, "same-name")

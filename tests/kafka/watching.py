@@ -28,7 +28,6 @@ class Watcher(threading.Thread):
         settings = {
             "bootstrap.servers": servers, "group.id": uuid4().hex, "isolation.level": "read_committed",
             "auto.offset.reset": "earliest", "enable.auto.commit": False, "fetch.wait.max.ms": 50,
-            "metadata.recovery.strategy": "none",
         }  # fmt: skip
         self._consumer, self._alerts = kafka.Consumer(settings), alerts
         partitions = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from eddyline.errors import ConfigError
+from eddyline.errors import ConfigError, Unreachable
 from eddyline.kafka.address import Address
 from eddyline.kafka.client import (
     ASK_S,
@@ -21,17 +21,21 @@ from eddyline.kafka.client import (
 
 
 def partitions_of(where: Address, topic: str, step: str) -> int | None:
-    """How many partitions a topic has, None where there is no such topic; ConfigError where no broker answers."""
+    """How many partitions a topic has, None where there is no such topic; Unreachable where no broker answers."""
     try:
         found = connected(AdminClient, where, step, {}).list_topics(topic, timeout=ASK_S).topics[topic]
     except KafkaException as error:
-        raise ConfigError(f"{step}: {where} does not answer: {words(error)}; "
-                          "check the address, the listener and security.protocol") from error  # fmt: skip
+        raise Unreachable(f"{step}: {where} does not answer: {words(error)}; start it, or check the address, the "
+                          "listener and security.protocol") from error  # fmt: skip
     return None if found.error is not None else len(found.partitions)
 
 
 def make_topics(where: Address, topics: Mapping[str, tuple[int, Mapping[str, str]]], step: str) -> None:
-    """Create those of `topics` (name to partitions, -1 = the broker's default, and settings) that are not there."""
+    """Create those of `topics` (name to partitions, -1 = the broker's default, and settings) that are not there.
+
+    Raises:
+        ConfigError: one cannot be created. Unreachable: no broker answers.
+    """
     fresh = [name for name in topics if partitions_of(where, name, step) is None]
     admin = connected(AdminClient, where, step, {})
     asked = [NewTopic(name, topics[name][0], -1, config=dict(topics[name][1])) for name in fresh]

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from eddyline.errors import ConfigError
+from eddyline.errors import ConfigError, Unreachable
 from eddyline.operating.findings import Finding
 
 if TYPE_CHECKING:  # the client library is an extra
@@ -37,7 +37,7 @@ def asked(url: str, source: bool) -> Iterator[Finding]:
         if all(finding.level == "wrong" for finding in reached):
             return
         yield from _read(read_topic(url)) if source else _written(parse_output(url))
-    except ConfigError as error:
+    except (ConfigError, Unreachable) as error:
         yield Finding("wrong", "kafka", str(error))
 
 

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from eddyline.errors import SourceError
 from eddyline.kafka.address import Address
-from eddyline.kafka.client import Reader, Writer
+from eddyline.kafka.client import Reader
 from eddyline.kafka.topics import make_topics, partitions_of
+from eddyline.kafka.writer import Writer
 from eddyline.runtimes.snapshots import Remembered, from_pieces, to_pieces
 from eddyline.windows import Commit
 

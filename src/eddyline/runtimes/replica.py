@@ -23,7 +23,8 @@ from eddyline.combine import ScoredFlows
 from eddyline.config import RunSettings
 from eddyline.contracts import Model, Sink
 from eddyline.errors import ConfigError, SinkError, SourceError
-from eddyline.kafka.client import Group, RecordsGone, Writer
+from eddyline.kafka.client import Group, RecordsGone
+from eddyline.kafka.writer import Writer
 from eddyline.metrics import Counts, Standing
 from eddyline.runtimes import use_threads
 from eddyline.runtimes.embedded import EmbeddedRun, FlushSettings, model_of

@@ -22,8 +22,8 @@ from eddyline.combine import ScoredFlows
 from eddyline.errors import ConfigError
 from eddyline.flows import SCHEMA_VERSION
 from eddyline.kafka.address import Address, parse_address
-from eddyline.kafka.client import Writer
 from eddyline.kafka.topics import make_topics
+from eddyline.kafka.writer import Writer
 from eddyline.sinks.alert_views import VIEWS
 from eddyline.sinks.kafka_rows import arrow_values, dead_letters, json_values
 

@@ -14,7 +14,8 @@ from threading import Event, Thread
 from typing import Final
 
 from eddyline.errors import SinkError, SourceError
-from eddyline.kafka.client import Group, Writer
+from eddyline.kafka.client import Group
+from eddyline.kafka.writer import Writer
 from eddyline.runtimes.ledger import Ledger, state_topic
 from eddyline.runtimes.morpheus.stream import Feed, FlushSettings, Stream
 from eddyline.runtimes.replica import Sites
