@@ -29,7 +29,7 @@ check: install  ## format, lint, types
 	$(BIN)/pytest tests/test_imports.py
 
 test: check  ## the whole suite, a file of tests to a process
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 format: install
 	$(BIN)/ruff format .

@@ -15,7 +15,7 @@ from eddyline.devices import by_copy, chosen, compiles, floats, moved, numbered
 from eddyline.errors import ConfigError
 from eddyline.flows import flow_table
 from eddyline.graphs import _on_device, _unified_codes, build_graph
-from eddyline.runtimes.embedded import open_model
+from eddyline.runtimes.embedded import model_of
 from eddyline.windows import Window
 
 WITHOUT = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
@@ -39,7 +39,7 @@ def test_a_device_that_is_not_there_is_a_wrong_configuration(device: str) -> Non
 @WITHOUT
 def test_a_run_says_in_the_log_which_device_it_chose_and_why(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        model = open_model(RunSettings(source="simulate://office", model=[Path("artifacts/gae")], device="auto"))
+        model = model_of(RunSettings(source="simulate://office", model=[Path("artifacts/gae")], device="auto"))
     assert model.device == "cpu"
     assert any(line.startswith("device: cpu (torch ") for line in caplog.messages)
 
