@@ -28,8 +28,8 @@ check: install  ## format, lint, types
 	$(BIN)/mypy
 	$(BIN)/pytest tests/test_imports.py
 
-test: check  ## the whole suite, a file of tests to a process
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test: check  ## the whole suite, a file of tests to a process; four, since many wait
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 format: install
 	$(BIN)/ruff format .
