@@ -56,10 +56,13 @@ def same_as_uninterrupted(forks: Forks, address: str, topic: str, cut: list[tupl
     assert cut == whole
 
 
-def killed_at_random(forks: Forks, kills: int, seed: int, progress: Callable[[], int], *arguments: object) -> list[int]:
+def killed_at_random(
+    forks: Forks, feeder: Feeder, kills: int, seed: int, progress: Callable[[], int], *arguments: object
+) -> list[int]:
     """Start a replica and kill it, `kills` times; `progress` after each.
 
-    Every other one dies at a random moment after something of its own was written, the others wherever they are.
+    Every other one dies at a random moment after something of its own was written, while there is something to write;
+    the others wherever they are.
     """
     rng, seen = random.Random(seed), [progress()]
     for number in range(kills):
@@ -67,7 +70,7 @@ def killed_at_random(forks: Forks, kills: int, seed: int, progress: Callable[[],
         if number % 2:
             time.sleep(rng.uniform(0.1, 1.5))
         else:
-            while progress() == seen[-1]:
+            while progress() == seen[-1] and feeder.is_alive():
                 assert time.monotonic() < until, f"nothing was written within a minute: {forks.log.read_text()[-2000:]}"
             time.sleep(rng.uniform(0.0, 0.6))
         forks.signal(process, signal.SIGKILL)

@@ -19,8 +19,8 @@ def test_kills_at_random_points_under_load_change_nothing(broker: Broker, forks:
     address, topic = broker.address, new_topic(broker.address, len(SITES))
     run = ("--source", f"kafka://{address}/{topic}?group=cut&{QUICK}", "--sink", f"kafka://{address}/{topic}-cut")
     minutes = 10 * KILLS
-    feeder = Feeder(address, topic, minutes, 0.1)
-    seen = killed_at_random(forks, KILLS, 5, lambda: scored(address, f"{topic}-cut").num_rows, *run, *EXACTLY)
+    feeder = Feeder(address, topic, minutes, 0.25)
+    seen = killed_at_random(forks, feeder, KILLS, 5, lambda: scored(address, f"{topic}-cut").num_rows, *run, *EXACTLY)
     feeder.finish()
     assert seen == sorted(seen), "what was committed is gone"
     cut = finish(forks, address, topic, "cut", f"{topic}-cut")
@@ -41,7 +41,7 @@ def test_kills_under_at_least_once_leave_each_window_once_in_a_folder(
     def written() -> int:
         return len(list((tmp_path / "out").glob("flows/*")))
 
-    killed_at_random(forks, 5, 6, written, "--source", source, "--sink", sink, "--flush-s", 0.3)
+    killed_at_random(forks, feeder, 5, 6, written, "--source", source, "--sink", sink, "--flush-s", 0.3)
     feeder.finish()
     assert forks.wait(forks.start("--source", f"{source}&until=end", "--sink", sink)) == 0
     cut = as_scored(scored_in(tmp_path / "out"))

@@ -53,7 +53,7 @@ def burst(window: Conversations, columns: HabitColumns) -> Floats:
     sent, received = columns.sent_usual, columns.received_usual
     by_source, by_target = _counted(columns.sent[:, :-1], sent), _counted(columns.received[:, :-1], received)
     by_pair = _counted(columns.of_pair, columns.pair_usual)
-    lately = _lately(columns.probes.lately, columns.probes.usual)
+    lately = _tails(columns.probes.lately, columns.probes.usual, True)
     found = np.empty(len(window))
     _burst(
         window.pair, window.source, window.target, by_source, by_target, by_pair, columns.spread, sent[:, -1],
@@ -77,14 +77,6 @@ def _burst(
 
 
 @njit(cache=True)
-def _lately(counts: Floats, usual: Floats) -> Floats:
-    found = np.empty(len(counts))
-    for row in range(len(counts)):
-        found[row] = tail(counts[row], usual[row, 0], usual[row, 1], True)
-    return found
-
-
-@njit(cache=True)
 def _counted(counts: Floats, usual: Floats) -> Floats:
     """The strangest count of each row, bytes left out, (K,)."""
     found = np.zeros(len(counts))
@@ -98,15 +90,16 @@ def _counted(counts: Floats, usual: Floats) -> Floats:
 
 def volume(window: Conversations, columns: HabitColumns) -> Floats:
     """The bytes that the source sends, (C,)."""
-    sent = _carried(columns.sent[:, BYTES], columns.sent_usual[:, BYTES])
+    sent = _tails(columns.sent[:, BYTES], columns.sent_usual[:, BYTES], False)
     return np.asarray(sent[window.source[window.pair]], np.float64)
 
 
 @njit(cache=True)
-def _carried(carried: Floats, usual: Floats) -> Floats:
-    found = np.empty(len(carried))
-    for row in range(len(carried)):
-        found[row] = tail(carried[row], usual[row, 0], usual[row, 1], False)
+def _tails(values: Floats, usual: Floats, counted: bool) -> Floats:
+    """Surprise of each value, (K,), by its mean and deviation, (K, 2)."""
+    found = np.empty(len(values))
+    for row in range(len(values)):
+        found[row] = tail(values[row], usual[row, 0], usual[row, 1], counted)
     return found
 
 
